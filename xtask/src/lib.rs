@@ -31,9 +31,10 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sign", &["blob"]),
-    ("serve", &["blob", "build", "fetch", "lock", "oci", "store"]),
+    ("listen", &["blob"]),
+    ("serve", &["blob", "build", "fetch", "listen", "lock", "oci", "store"]),
     ("launch", &["facts"]),
-    ("monitor", &["facts", "gpu", "open"]),
+    ("monitor", &["facts", "gpu", "listen", "open"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
     (
         "start",
@@ -46,8 +47,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
         "sconce",
         &[
             "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
-            "inspect", "launch", "layer", "lock", "monitor", "oci", "open", "registry", "run",
-            "serve", "sign", "start", "store", "transfer", "verify",
+            "inspect", "launch", "layer", "listen", "lock", "monitor", "oci", "open", "registry",
+            "run", "serve", "sign", "start", "store", "transfer", "verify",
         ],
     ),
 ];
@@ -65,10 +66,10 @@ pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rustls",
-        &["fetch", "serve"],
+        &["fetch", "listen"],
         "one crate takes encrypted connections, and one says why its own did not come about",
     ),
-    ("blowfish", &["serve"], "one crate compares passwords"),
+    ("blowfish", &["listen"], "one crate compares passwords"),
     ("libcontainer", &["run"], "one crate starts containers"),
     ("clap", &["sconce"], "only commands have arguments"),
     ("indicatif", &["sconce"], "only commands draw progress"),

@@ -101,6 +101,16 @@ pub enum Error {
         /// What is wrong with the answer.
         why: String,
     },
+    /// A redirect that is not followed.
+    #[error("{url} redirects to `{to}`, which is refused: {why}")]
+    Redirect {
+        /// The address that sends there.
+        url: String,
+        /// Where to.
+        to: String,
+        /// Why it is not asked.
+        why: String,
+    },
     /// The two sides of TLS don't agree.
     #[error("{url}: {fault}")]
     Tls {
@@ -273,7 +283,7 @@ impl Error {
                 Some(hint) => hint,
                 None => "is a proxy with its own certificate in between? Name its certificates with SSL_CERT_FILE; without system certificates, install ca-certificates".into(),
             },
-            Self::PlainHttp { may_be_asked: false, .. } => {
+            Self::Redirect { .. } | Self::PlainHttp { may_be_asked: false, .. } => {
                 "the fault is on the side of the server that sends there".into()
             }
             Self::PlainHttp { .. } => {
@@ -285,7 +295,7 @@ impl Error {
             Self::WrongDigest { .. } => "the bytes were thrown away. The mirror is stale or the file was changed: use another mirror, or lock again if you trust the new file".into(),
             Self::NotInIndex { .. } => "name the index that the lock was made with, or lock again".into(),
             Self::BadConfig { .. } => "correct the file, or name the index with UV_DEFAULT_INDEX".into(),
-            Self::Certificates { why, .. } => why.hint().into(),
+            Self::Certificates { path, why } => why.hint(path),
             Self::PythonList { .. } => "UV_PYTHON_DOWNLOADS_JSON_URL (or uv's `python-downloads-json-url`) names that list; without it the builds that sconce knows are taken".into(),
             Self::NoIndex { .. } => "name one with UV_DEFAULT_INDEX or in pip's configuration, or install pip (python3-pip)".into(),
             Self::File { .. } => return None,

@@ -352,7 +352,7 @@ impl Client {
                 let Ok(response) = &answer else { break answer };
                 let location = location(response).filter(|_| self.options.follow);
                 let Some(location) = location else { break answer };
-                let next = next(&landed, location).map_err(bad)?;
+                let next = next(&landed, location)?;
                 redirects += 1;
                 if redirects > MOST_REDIRECTS {
                     return Err(bad("it redirects without end".to_owned()));
@@ -368,6 +368,16 @@ impl Client {
                 return Err(self.spoken_otherwise(&landed, landed == bare, failure));
             }
         };
+        // What a server of TLS says to who asks without stands in the body, and this answer has none.
+        let is_told = method != Method::Head || landed.scheme() != "http";
+        if !is_told && response.status() == 400 {
+            let url = address::shown(&landed);
+            let failure = Error::Status { url, status: 400, said: None, retry_after: None };
+            let failure = self.spoken_otherwise(&landed, landed == bare, failure);
+            if matches!(failure, Error::OnlyTls { .. }) {
+                return Err(failure);
+            }
+        }
         self.known().meet(&landed);
         let (head, body) = response.into_parts();
         Ok(Stream {
@@ -422,16 +432,21 @@ fn location(answer: &ureq::http::Response<ureq::Body>) -> Option<&str> {
 
 /// Where a redirect leads. From https to plain http only this machine leads, and only to itself: what comes over the network
 /// must be whose it was asked of, and no other machine has anything to ask here.
-fn next(at: &Url, location: &str) -> Result<Url, String> {
-    let mut to = at.join(location).map_err(|_| "a bad redirect".to_owned())?;
+fn next(at: &Url, location: &str) -> Result<Url, Error> {
+    let refused = |to: String, why: String| Error::Redirect { url: shown(at), to, why };
+    let mut to = at.join(location).map_err(|_| {
+        let plain = without_secrets(location);
+        let plain = plain.chars().filter(|c| !c.is_control()).take(200).collect();
+        refused(plain, "it is no address".to_owned())
+    })?;
     let here = is_here(at) && is_here(&to);
     match (at.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") if here => {}
         ("https", "http") => {
-            return Err(format!("it redirects from https to plain http, to {}", shown(&to)));
+            return Err(refused(shown(&to), "it leads from https to plain http".to_owned()));
         }
-        _ => return Err("a bad redirect".to_owned()),
+        (_, other) => return Err(refused(shown(&to), format!("`{other}:` is not HTTP"))),
     }
     // Neither fails for an http or https address. A login that a server writes there is not ours.
     let _ = to.set_username("");
@@ -446,7 +461,7 @@ mod tests {
     #[test]
     fn redirects_do_not_leave_tls() {
         let next = |at: &str, location: &str| {
-            next(&Url::parse(at).expect(at), location).map(|to| to.to_string())
+            next(&Url::parse(at).expect(at), location).map(|to| to.to_string()).ok()
         };
         let (there, here) = ("https://a.invalid/v2/x", "https://localhost:5000/v2/x");
         for (at, location, to) in [
@@ -455,7 +470,7 @@ mod tests {
             (here, "http://127.0.0.1:5000/y", "http://127.0.0.1:5000/y"),
             (here, "http://[::1]/y", "http://[::1]/y"),
         ] {
-            assert_eq!(next(at, location).as_deref(), Ok(to));
+            assert_eq!(next(at, location).as_deref(), Some(to));
         }
         for (at, location) in [
             (there, "http://b.invalid/y"),
@@ -466,8 +481,8 @@ mod tests {
             (there, "http://localhost/y"),
             (here, "http://b.invalid/y"),
         ] {
-            assert!(next(at, location).is_err(), "{at}: {location}");
+            assert_eq!(next(at, location), None, "{at}: {location}");
         }
-        assert!(next("http://a.invalid/", "http://b.invalid/y").is_ok());
+        assert!(next("http://a.invalid/", "http://b.invalid/y").is_some());
     }
 }

@@ -14,7 +14,7 @@ pub mod pythons;
 pub mod range;
 pub mod uv;
 
-pub use certificates::{Certificates, Fault as CertificateFault};
+pub use certificates::{Certificates, Fault as CertificateFault, Held as CertificateHeld};
 pub use error::{Error, about};
 pub use netrc::{Login, Netrc};
 

@@ -9,6 +9,7 @@ mod board;
 pub mod counters;
 pub mod events;
 pub mod exporter;
+pub mod guarded;
 pub mod history;
 mod kernel;
 mod manual;
@@ -24,6 +25,7 @@ pub mod server;
 pub mod text;
 mod unit;
 pub mod watch;
+pub mod web;
 pub mod window;
 mod worker;
 

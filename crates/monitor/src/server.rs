@@ -14,7 +14,7 @@ const MAX_HEAD: usize = 16 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
 /// What is read at a time.
-const PIECE: usize = 4096;
+pub(crate) const PIECE: usize = 4096;
 /// How often old connections are looked for.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -72,7 +72,7 @@ const PROTECTION: &str = "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DE
 Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'\r\n";
 
 /// A connection that was not used for this long gives its place to a new one.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 struct Client {
     socket: TcpStream,
@@ -305,44 +305,67 @@ impl Client {
                 self.buffer.clear();
                 (Answer { status, kind: "text/plain", body: words.into() }, false, false)
             }
-            Parsed::Request { length, method, target, accept, keep } => {
+            Parsed::Request { length, method, target, accept, keep, .. } => {
                 self.buffer.drain(..length);
                 (site.answer(&method, &target, &accept), method == "HEAD", keep)
             }
         };
         self.since = now;
         if answer.kind == STREAM && !head_only {
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: {STREAM}\r\nCache-Control: no-store\r\n{PROTECTION}Connection: close\r\n\r\n"
-            );
-            self.stage = Stage::Streams(0, head.into(), 0);
+            self.stage = Stage::Streams(0, stream_head().into(), 0);
             return true;
         }
-        let allow = if answer.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
-        let end = if keep { "" } else { "Connection: close\r\n" };
-        let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{PROTECTION}{allow}{end}\r\n",
-            answer.status,
-            reason(answer.status),
-            answer.kind,
-            answer.body.len()
-        )
-        .into_bytes();
-        if !head_only {
-            bytes.extend_from_slice(&answer.body);
-        }
-        self.stage = Stage::Writes(bytes, 0, keep);
+        self.stage = Stage::Writes(answer.to_bytes(head_only, keep), 0, keep);
         true
     }
 }
 
-enum Parsed {
-    Partial,
-    Wrong(u16, &'static str),
-    Request { length: usize, method: String, target: String, accept: String, keep: bool },
+/// What stands before a stream of events.
+pub(crate) fn stream_head() -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {STREAM}\r\nCache-Control: no-store\r\n{PROTECTION}Connection: close\r\n\r\n"
+    )
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+impl Answer {
+    /// As it is sent.
+    pub(crate) fn to_bytes(&self, head_only: bool, keep: bool) -> Vec<u8> {
+        let more = match self.status {
+            401 => "WWW-Authenticate: Basic realm=\"sconce monitor\"\r\n",
+            405 => "Allow: GET, HEAD\r\n",
+            429 => "Retry-After: 5\r\n",
+            _ => "",
+        };
+        let end = if keep { "" } else { "Connection: close\r\n" };
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{PROTECTION}{more}{end}\r\n",
+            self.status,
+            reason(self.status),
+            self.kind,
+            self.body.len()
+        )
+        .into_bytes();
+        if !head_only {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+pub(crate) enum Parsed {
+    Partial,
+    Wrong(u16, &'static str),
+    Request {
+        length: usize,
+        method: String,
+        target: String,
+        accept: String,
+        authorization: Option<String>,
+        keep: bool,
+    },
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let large = Parsed::Wrong(431, "the request's headers are too large\n");
@@ -357,10 +380,11 @@ fn parse(bytes: &[u8]) -> Parsed {
     else {
         return Parsed::Wrong(400, "this is no HTTP/1.1 request\n");
     };
-    let header = |name: &str| {
+    let exact = |name: &str| {
         let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
+        found.map(|header| String::from_utf8_lossy(header.value).into_owned())
     };
+    let header = |name: &str| exact(name).map(|text| text.to_ascii_lowercase());
     let connection = header("connection").unwrap_or_default();
     let says = |word: &str| connection.split(',').any(|part| part.trim() == word);
     let body = header("transfer-encoding").is_some()
@@ -371,6 +395,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         method: method.to_owned(),
         target: target.to_owned(),
         accept: header("accept").unwrap_or_default(),
+        authorization: exact("authorization"),
         // A body that nobody reads would pass for the next request.
         keep: keep && !body,
     }
@@ -380,8 +405,10 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "Internal Server Error",

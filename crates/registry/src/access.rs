@@ -9,7 +9,7 @@ use sconce_fetch::http::{Client, Options};
 use sconce_fetch::peers::Peers;
 use sconce_fetch::{Certificates, Netrc};
 
-use crate::error::Error;
+use crate::error::{Error, in_shell};
 use crate::logins::Logins;
 use crate::reference::{HUB, is_loopback};
 
@@ -125,12 +125,7 @@ impl Access {
     pub(crate) fn login_command(&self, host: &str) -> String {
         let mut command = "sconce login ".to_owned();
         if let Some(ca) = &self.ca {
-            let text = ca.display().to_string();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-            command += &match text.chars().all(plain) {
-                true => format!("--ca {text} "),
-                false => format!("--ca '{}' ", text.replace('\'', r"'\''")),
-            };
+            command += &format!("--ca {} ", in_shell(&ca.display().to_string()));
         }
         if self.plain_http {
             command += "--plain-http ";

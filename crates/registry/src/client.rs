@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::access::Access;
 use crate::blob::BlobReader;
-use crate::challenge::{Challenge, Token};
+use crate::challenge::{Challenge, NoWay, Token};
 use crate::error::Error;
 use crate::logins::Login;
 use crate::reference::{Reference, is_loopback};
@@ -85,14 +85,23 @@ impl Registry {
     /// Tries a login for a registry. Says whether it asked for one.
     ///
     /// # Errors
-    /// [`Error::Denied`], and those of the network.
+    /// [`Error::Denied`], [`Error::NotOne`], and those of the network.
     pub fn try_login(access: &Access, host: &str, login: Login) -> Result<bool, Error> {
         let reference =
             Reference { host: host.to_owned(), repository: String::new(), tag: None, digest: None };
         let host = access.host(host)?;
         let api = parse(&format!("{}/v2/", host.base))?;
         let registry = Self::with(access, host, api, reference, &Rights::Login, Some(login));
-        drop(registry.open(&registry.api.clone(), &[], "")?);
+        let answer = registry.ask(Method::Get, &registry.api, &[], &mut || Ok(None))?;
+        if matches!(answer.status, 404 | 410) {
+            return Err(Error::NotOne {
+                host: registry.reference.host.clone(),
+                url: shown(&registry.api),
+                to: Some(shown(&answer.url)).filter(|_| answer.url != registry.api),
+                status: answer.status,
+            });
+        }
+        answer.accepted(&[200])?;
         let asked = registry.authorization().is_some();
         Ok(asked)
     }
@@ -325,7 +334,8 @@ impl Registry {
         let known = self.authorization().clone().filter(|_| ours);
         let mut stream = self.send(method, url, headers, known.as_deref(), body()?)?;
         if stream.status == 401 && ours {
-            let challenge = stream.header("www-authenticate").and_then(Challenge::parse);
+            let challenge = Challenge::of(stream.each("www-authenticate"));
+            let challenge = challenge.map_err(|way| self.no_way(way))?;
             let answer = match challenge {
                 Some(challenge) => self.authorize(&challenge)?,
                 None => None,
@@ -450,6 +460,10 @@ impl Registry {
             login: self.login_command.clone(),
             said: None,
         }
+    }
+
+    fn no_way(&self, way: NoWay) -> Error {
+        Error::NoWay { host: self.reference.host.clone(), way }
     }
 
     fn authorization(&self) -> std::sync::MutexGuard<'_, Option<String>> {

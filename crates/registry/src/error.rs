@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sconce_blob::Digest;
 use sconce_fetch::http::TlsFault;
 
+use crate::challenge::NoWay;
 use crate::reference::is_loopback;
 
 /// Why an image in a registry can't be read.
@@ -43,6 +44,26 @@ pub enum Error {
         realm: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The registry asks for a login in no way that is known here.
+    #[error("{host} {way}")]
+    NoWay {
+        /// The registry.
+        host: String,
+        /// What it asks for.
+        way: NoWay,
+    },
+    /// What answers there has no registry's API.
+    #[error("{host} answers as no registry does: {url} {}answered {status}", to.as_deref().map(|to| format!("redirects to {to}, and that ")).unwrap_or_default())]
+    NotOne {
+        /// What was asked.
+        host: String,
+        /// The address of the API.
+        url: String,
+        /// Where a redirect led.
+        to: Option<String>,
+        /// What was answered.
+        status: u16,
     },
     /// The registry has no such image, or says so to who may not see it.
     #[error("{host} has no {repository}{}{wanted}{}", before(wanted), words(said.as_deref()))]
@@ -96,6 +117,12 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// The registry begins an upload and knows nothing of it.
+    #[error("{url}: the registry does not know the upload that it began (404)")]
+    NoUpload {
+        /// Where the upload was to go on.
+        url: String,
+    },
     /// What was to be sent is damaged here.
     #[error("blob {wanted} is damaged here: its bytes have SHA-256 {actual}")]
     Damaged {
@@ -120,13 +147,15 @@ pub enum Error {
         /// What went wrong.
         why: String,
     },
-    /// A file of logins that can't be read.
+    /// A file of logins that can't be read or written.
     #[error("{}: {why}", path.display())]
     Logins {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+        /// It can be read, and is no such file.
+        is_other: bool,
     },
     /// The network or the server.
     #[error(transparent)]
@@ -154,6 +183,17 @@ impl Error {
                 "whoever runs the registry names the whole address of its token server there, as `https://HOST/token`"
                     .to_owned()
             }
+            Self::NoWay { way: NoWay::NoRealm, .. } => {
+                "whoever runs the registry names its token server there, as `Bearer realm=\"https://HOST/token\"`"
+                    .to_owned()
+            }
+            Self::NoWay { .. } => {
+                "registries take `Basic` or `Bearer`: whoever runs it, or the proxy before it, has to offer one of them"
+                    .to_owned()
+            }
+            Self::NotOne { .. } => {
+                "look at the name of the registry and its port; 443 if none is given".to_owned()
+            }
             Self::Artifact { reference, .. } => {
                 format!("`sconce show {reference}` lists what it holds")
             }
@@ -172,6 +212,10 @@ impl Error {
                 "the fault is the registry's or a proxy's: try again later, or another registry"
                     .to_owned()
             }
+            Self::NoUpload { .. } => {
+                "it is for whoever runs it: several servers behind one address have to share uploads, and a proxy has to leave their paths as they are"
+                    .to_owned()
+            }
             Self::Damaged { .. } | Self::Source { .. } => {
                 "build or pull the image again: what is missing is made or fetched anew".to_owned()
             }
@@ -179,7 +223,18 @@ impl Error {
                 "run it by hand, or remove it from credHelpers and credsStore of config.json and `sconce login` again"
                     .to_owned()
             }
-            Self::Logins { .. } => "correct the file, or log in anew".to_owned(),
+            // `sconce login` reads it too.
+            Self::Logins { path, is_other: true, .. } => {
+                let file = path.display().to_string();
+                format!(
+                    "mend it, or move it away and log in again: `mv {} {}`",
+                    in_shell(&file),
+                    in_shell(&format!("{file}.broken"))
+                )
+            }
+            Self::Logins { path, .. } => {
+                format!("`ls -ld {}` shows whose it is", in_shell(&path.display().to_string()))
+            }
             Self::Fetch(sconce_fetch::Error::Tls { fault, .. }) => match fault {
                 TlsFault::Client(_) => {
                     "NAME.cert and NAME.key in certs.d/HOST[:PORT] are the certificate that it is shown (docs/registry.md)"
@@ -224,6 +279,15 @@ impl Error {
             }
             Self::Fetch(error) => return error.hint(),
         })
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn in_shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -8,6 +8,7 @@ mod access;
 mod blob;
 mod challenge;
 mod client;
+mod credential_helper;
 mod error;
 mod logins;
 mod reference;
@@ -16,6 +17,7 @@ mod upload;
 
 pub use access::Access;
 pub use blob::BlobReader;
+pub use challenge::NoWay;
 pub use client::{Image, Registry, Rights};
 pub use error::Error;
 pub use logins::{Login, Logins, docker_file, forget, save};

@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use base64::Engine;
@@ -16,13 +15,14 @@ use base64::engine::general_purpose::STANDARD;
 use sconce_oci::DOCKER_HUB_HOSTS;
 use serde::{Deserialize, Serialize};
 
+use crate::credential_helper::{NONE_THERE, run_helper};
 use crate::error::Error;
 use crate::reference::HUB;
 
 /// Docker Hub's key among the logins, and to credential helpers.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The largest file of logins and answer of a helper, bytes.
-const MAX_FILE: u64 = 1 << 20;
+pub(crate) const MAX_FILE: u64 = 1 << 20;
 /// What helpers call a login that has no user: an identity token.
 const TOKEN_USER: &str = "<token>";
 
@@ -265,16 +265,19 @@ fn change(
     path: &Path,
     work: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>),
 ) -> Result<(), Error> {
-    let bad = |why: String| Error::Logins { path: path.to_owned(), why };
+    let bad = |why: String| Error::Logins { path: path.to_owned(), why, is_other: false };
     let old = sconce_open::read_if_there(path, MAX_FILE).map_err(|error| bad(error.to_string()))?;
     let mut whole: serde_json::Map<String, serde_json::Value> = match old {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| bad(NO_FILE.to_owned()))?,
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| other(path, &error))?,
         None => serde_json::Map::new(),
     };
     let auths = whole.entry("auths").or_insert_with(|| serde_json::json!({}));
     match auths.as_object_mut() {
         Some(auths) => work(auths),
-        None => return Err(bad(NO_FILE.to_owned())),
+        None => {
+            let why = format!("{NO_FILE}: its `auths` is no object");
+            return Err(Error::Logins { path: path.to_owned(), why, is_other: true });
+        }
     }
     let text = serde_json::to_vec_pretty(&whole).map_err(|error| bad(error.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -292,12 +295,16 @@ fn change(
 const NO_FILE: &str = "no such file as `docker login` writes";
 
 fn read(path: &Path) -> Result<Option<File>, Error> {
-    let bad = |why: String| Error::Logins { path: path.to_owned(), why };
+    let bad = |why: String| Error::Logins { path: path.to_owned(), why, is_other: false };
     let text = sconce_open::read_if_there(path, MAX_FILE);
     let Some(text) = text.map_err(|error| bad(error.to_string()))? else { return Ok(None) };
-    serde_json::from_slice(&text).map(Some).map_err(|error| {
-        bad(format!("{NO_FILE} (line {}, column {})", error.line(), error.column()))
-    })
+    serde_json::from_slice(&text).map(Some).map_err(|error| other(path, &error))
+}
+
+/// That a file is not one of logins, and where; nothing that stands in it.
+fn other(path: &Path, error: &serde_json::Error) -> Error {
+    let why = format!("{NO_FILE} (line {}, column {})", error.line(), error.column());
+    Error::Logins { path: path.to_owned(), why, is_other: true }
 }
 
 /// What a helper knows; `None` where it knows nothing.
@@ -308,44 +315,6 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Login>, Error> {
     Ok(match found.username == TOKEN_USER {
         true => Some(Login::Identity(found.secret)),
         false => Some(Login::new(&found.username, &found.secret)),
-    })
-}
-
-/// What docker's helpers answer to `get` for a login that they do not have (docker-credential-helpers,
-/// `errCredentialsNotFoundMessage`).
-const NONE_THERE: &str = "credentials not found in native keychain";
-
-/// Runs `docker-credential-NAME VERB`. The inner error is its own refusal in its words, which `get` gives where it
-/// knows no login.
-fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, Error> {
-    let failed = |why: String| Error::Helper { name: name.to_owned(), why };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err(failed("that is not a name of a program".to_owned()));
-    }
-    let program = format!("docker-credential-{name}");
-    let mut child = Command::new(&program)
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|error| failed(format!("can't run {program}: {error}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ends without reading says why by its status.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let mut answer = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_FILE)
-            .read_to_end(&mut answer)
-            .map_err(|error| failed(format!("can't read its answer: {error}")))?;
-    }
-    let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    Ok(match status.success() {
-        true => Ok(answer),
-        false => Err(String::from_utf8_lossy(&answer).trim().to_owned()),
     })
 }
 

@@ -36,6 +36,9 @@ pub enum Sent {
     Uploaded,
 }
 
+/// How often an upload begins anew because the registry does not know the one that it began.
+const MOST_UNKNOWN: u32 = 1;
+
 /// An upload under way.
 struct Session {
     url: Url,
@@ -55,6 +58,8 @@ enum Step {
     On,
     /// The session is gone, or takes things otherwise.
     Anew,
+    /// There is no such session, says the registry (distribution-spec 1.1, code 404 of an upload).
+    Unknown,
 }
 
 impl Registry {
@@ -84,7 +89,7 @@ impl Registry {
             let stream = self.ask(Method::Post, &url, &[], &mut || Ok(None))?;
             Ok(stream.accepted(&[202])?)
         })?;
-        if let Some(session) = begun.header("location").and_then(|to| begun.url.join(to).ok()) {
+        if let Ok(session) = self.location(&begun, &begun.url) {
             // Not every registry knows how to give an upload up; those forget it in time.
             let _ = self.ask(Method::Delete, &session, &[], &mut || Ok(None));
         }
@@ -94,7 +99,7 @@ impl Registry {
     /// Puts a blob, which the registry may take from its own repository `from`.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Damaged`], [`Error::Source`], and those of the network.
+    /// [`Error::Denied`], [`Error::Damaged`], [`Error::Source`], [`Error::NoUpload`], and those of the network.
     pub fn put_blob(
         &self,
         blob: &Descriptor,
@@ -106,6 +111,8 @@ impl Registry {
         // The most that the registry ever had: only more than that is progress.
         let mut most = 0;
         let mut is_first = true;
+        // Sessions in a row that the registry knew nothing of, although it had begun them.
+        let mut unknown = 0;
         loop {
             // What broke off may have been the answer alone.
             if !is_first && self.has_blob(blob.digest)? {
@@ -127,12 +134,21 @@ impl Registry {
                 match self.step(&mut session, blob, source) {
                     Ok(Step::Done) => return Ok(Sent::Uploaded),
                     Ok(Step::On) if session.at > most => {
+                        unknown = 0;
                         tries.came(session.at - most);
                         most = session.at;
                     }
                     Ok(Step::On) => tries.after(cut_off(&session, before, blob))?,
                     Ok(Step::Anew) => {
                         whole = session.whole;
+                        tries.after(cut_off(&session, before, blob))?;
+                        break;
+                    }
+                    Ok(Step::Unknown) => {
+                        unknown += 1;
+                        if unknown > MOST_UNKNOWN {
+                            return Err(Error::NoUpload { url: shown(&session.url) });
+                        }
                         tries.after(cut_off(&session, before, blob))?;
                         break;
                     }
@@ -230,7 +246,7 @@ impl Registry {
                 }
                 _ => Ok(Step::Anew),
             },
-            (404, _) => Ok(Step::Anew),
+            (404, _) => Ok(Step::Unknown),
             (405 | 501, false) => {
                 session.whole = true;
                 Ok(Step::Anew)
@@ -282,7 +298,14 @@ impl Registry {
         let to = at.join(to).map_err(|_| self.wrong(at, "a Location that is not an address"))?;
         match (at.scheme(), to.scheme()) {
             (_, "https") | ("http", "http") => Ok(to),
-            _ => Err(self.wrong(at, "it leads an upload to where there is no TLS")),
+            ("https", "http") => {
+                let why = format!("it leads an upload to {}, where there is no TLS", shown(&to));
+                Err(self.wrong(at, &why))
+            }
+            (_, other) => {
+                let why = format!("it leads an upload to `{}`: `{other}:` is not HTTP", shown(&to));
+                Err(self.wrong(at, &why))
+            }
         }
     }
 

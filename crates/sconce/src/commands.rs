@@ -30,6 +30,7 @@ pub mod man;
 pub mod measure;
 pub mod monitor;
 pub mod monitor_rules;
+pub mod monitor_web;
 mod options;
 mod own;
 mod paths;

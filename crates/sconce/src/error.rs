@@ -310,9 +310,13 @@ impl Kinded for sconce_registry::Error {
             E::Source { .. } => Kind::Storage,
             E::Helper { .. } => Kind::Machine,
             E::Fetch(error) => error.kind(),
-            E::Denied { .. } | E::Realm { .. } | E::NotFound { .. } | E::Answer { .. } => {
-                Kind::Network
-            }
+            E::Denied { .. }
+            | E::Realm { .. }
+            | E::NoWay { .. }
+            | E::NotOne { .. }
+            | E::NoUpload { .. }
+            | E::NotFound { .. }
+            | E::Answer { .. } => Kind::Network,
         }
     }
 }
@@ -321,8 +325,13 @@ impl Kinded for sconce_serve::Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Listen { .. } => Kind::Machine,
-            Self::Tls { .. } | Self::Logins { .. } => Kind::Document,
         }
+    }
+}
+
+impl Kinded for sconce_listen::Error {
+    fn kind(&self) -> Kind {
+        Kind::Document
     }
 }
 
@@ -449,6 +458,7 @@ failures!(
     sconce_registry::Error,
     sconce_run::Error,
     sconce_serve::Error,
+    sconce_listen::Error,
     sconce_doctor::Error,
     sconce_monitor::recording::Error,
     sconce_monitor::history::Error,

@@ -225,6 +225,97 @@ fn a_layout_has_an_image_for_each_tag() {
     assert!(code != 0 && err.contains("one/blobs/sha256"), "{code} {err}");
 }
 
+/// The name of an image behind its archive, as skopeo has it: what it is called in there, and which of those in there is meant.
+#[test]
+fn archives_have_a_name_behind_the_file() {
+    let world = World::new();
+    world.image(r#"{"Env": ["A=1"]}"#);
+    let one = done(&world, &["copy", "oci:image", "store:one"]);
+    world.image(r#"{"Env": ["A=2"]}"#);
+    done(&world, &["copy", "oci:image", "store:two"]);
+    let manifest = |file: &str| {
+        let tar =
+            Command::new("tar").arg("xOf").arg(world.path(file)).arg("manifest.json").output();
+        String::from_utf8(tar.unwrap().stdout).unwrap().replace([' ', '\n'], "")
+    };
+    for (name, tags) in [
+        ("foo:1", "foo:1"),
+        ("foo", "foo:latest"),
+        ("lab/demo:2", "lab/demo:2"),
+        ("lab/demo", "lab/demo:latest"),
+        ("localhost:5000/foo:1", "localhost:5000/foo:1"),
+    ] {
+        let place = format!("docker-archive:out.tar:{name}");
+        assert_eq!(done(&world, &["copy", "one", &place]), one, "{name}");
+        let said = manifest("out.tar");
+        assert!(said.contains(&format!("\"RepoTags\":[\"{tags}\"]")), "{name}: {said}");
+        // In again by that name, and by no other.
+        for words in [&["pull", &place][..], &["copy", &place, "store:again"]] {
+            assert_eq!(done(&world, words).lines().last(), one.lines().last(), "{words:?}");
+        }
+        if name.contains([':', '/']) {
+            done(&world, &["copy", &place, "docker-archive:again.tar"]);
+            let said = manifest("again.tar");
+            assert!(said.contains(&format!("\"RepoTags\":[\"{tags}\"]")), "{name}: {said}");
+            fs::remove_file(world.path("again.tar")).unwrap();
+        }
+        let other = "docker-archive:out.tar:other:1";
+        let (code, _, err) = world.says(&["pull", other]);
+        assert!(code != 0 && err.contains("`other:1`"), "{name}: {code} {err}");
+        fs::remove_file(world.path("out.tar")).unwrap();
+    }
+    done(&world, &["copy", "one", "oci-archive:out.tar:v2"]);
+    assert!(manifest("out.tar").contains("\"RepoTags\":[\"one:v2\"]"), "{}", manifest("out.tar"));
+    let piped = world.sconce(&["copy", "one", "docker-archive:-:foo:1"]).output().unwrap();
+    fs::write(world.path("piped.tar"), piped.stdout).unwrap();
+    assert!(manifest("piped.tar").contains("\"RepoTags\":[\"foo:1\"]"));
+    // What is no name is refused, and nothing is written.
+    for place in [
+        "docker-archive:new.tar:Foo:1",
+        "docker-archive:new.tar:foo:1:2",
+        "oci-archive:new.tar:a b",
+    ] {
+        for words in [&["copy", "one", place][..], &["build", "--output", place]] {
+            let (code, _, err) = world.says(words);
+            assert!(code == 2 && err.contains("behind the file is not a name"), "{words:?}: {err}");
+        }
+    }
+    assert!(!world.path("new.tar").exists());
+    // Docker's older form, with two images: as podman and skopeo write it.
+    let folder = world.path("saved");
+    fs::create_dir(&folder).unwrap();
+    let mut rows = Vec::new();
+    for (name, from) in [("foo:1", "one"), ("foo:2", "two")] {
+        let file = format!("{from}.tar");
+        done(&world, &["copy", from, &format!("docker-archive:{file}:{name}")]);
+        let mut tar = Command::new("tar");
+        tar.arg("xf").arg(world.path(&file)).arg("-C").arg(&folder);
+        assert!(tar.status().unwrap().success());
+        let mut row: serde_json::Value = serde_json::from_str(&manifest(&file)).unwrap();
+        row[0]["RepoTags"] = serde_json::json!([format!("docker.io/library/{name}")]);
+        rows.push(row[0].take());
+    }
+    fs::write(folder.join("manifest.json"), serde_json::to_vec(&rows).unwrap()).unwrap();
+    for name in ["index.json", "oci-layout"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    let mut tar = Command::new("tar");
+    tar.arg("cf").arg(world.path("both.tar")).arg("-C").arg(&folder).arg(".");
+    assert!(tar.status().unwrap().success());
+    for (name, row) in [("foo:1", &rows[0]), ("foo:2", &rows[1])] {
+        let from = format!("docker-archive:both.tar:{name}");
+        done(&world, &["copy", &from, "docker-archive:chosen.tar"]);
+        let said = manifest("chosen.tar");
+        assert!(said.contains(row["Config"].as_str().unwrap()), "{name}: {said}");
+        assert!(said.contains(&format!("\"RepoTags\":[\"{name}\"]")), "{name}: {said}");
+        fs::remove_file(world.path("chosen.tar")).unwrap();
+    }
+    for (place, says) in [("both.tar", "several images"), ("both.tar:foo", "name or tag `foo`")] {
+        let (code, _, err) = world.says(&["pull", &format!("docker-archive:{place}")]);
+        assert!(code == 3 && err.contains(says), "{place}: {code} {err}");
+    }
+}
+
 /// A zstd frame of raw blocks (RFC 8878, 3.1.1), whose window is as large as a block may be.
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];

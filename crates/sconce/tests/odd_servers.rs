@@ -5,28 +5,13 @@
 mod world;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use world::World;
+use world::listener::{answer, answers, first, served};
 
 const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
-
-/// A server that does this with each connection; and its port.
-fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
-    port
-}
-
-/// The first bytes that come.
-fn first(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = [0; 4096];
-    let count = stream.read(&mut bytes).unwrap_or_default();
-    bytes[..count].to_vec()
-}
 
 fn world() -> World {
     let world = World::new();
@@ -172,4 +157,155 @@ fn a_realm_that_is_no_address_of_http() {
         assert!(err.contains("hint: whoever runs the registry"), "{realm}: {err}");
         assert_eq!(*asked.lock().unwrap(), 1, "{realm}");
     }
+}
+
+/// A redirect to what is not HTTP is no matter of TLS: the address is named, and nothing is asked of it.
+#[test]
+fn a_redirect_that_leads_out_of_http() {
+    let world = world();
+    world.image("{}");
+    let (there, heard) = answers(answer("200 OK", ""));
+    for (to, shown, why) in [
+        ("file:///etc/hostname", "file:///etc/hostname", "`file:` is not HTTP"),
+        (
+            &format!("ftp://me:pw@localhost:{there}/x"),
+            &format!("ftp://localhost:{there}/x"),
+            "`ftp:` is not HTTP",
+        ),
+        ("//", "//", "it is no address"),
+    ] {
+        for status in ["301 Moved Permanently", "307 Temporary Redirect"] {
+            let (port, asked) = answers(answer(status, &format!("Location: {to}")));
+            let err = refusal(&world, port, &[]);
+            let says = format!(
+                "localhost:{port}/v2/app/manifests/1 redirects to `{shown}`, which is refused: {why}"
+            );
+            assert!(err.contains(&says), "{to}: {err}");
+            assert!(
+                !err.contains("TLS") && !err.contains("--ca") && !err.contains("pw@"),
+                "{to}: {err}"
+            );
+            assert!(
+                err.contains("hint: the fault is on the side of the server that sends there"),
+                "{err}"
+            );
+            assert_eq!(asked.lock().unwrap().len(), 1, "{to}: {err}");
+        }
+        // An upload that is to go on there.
+        let (port, _) = answers(answer("202 Accepted", &format!("Location: {to}")));
+        let name = format!("localhost:{port}/app:1");
+        let (code, _, err) = world.says(&["push", "oci:image", &name]);
+        assert_eq!(code, 5, "{err}");
+        assert!(!err.contains("TLS") && !err.contains("pw@"), "{to}: {err}");
+    }
+    assert!(heard.lock().unwrap().is_empty());
+}
+
+/// The address of a registry's API that leads to a page that is not there: it is no registry.
+#[test]
+fn a_login_says_what_it_met() {
+    let world = world();
+    let (there, _) = answers(answer("404 Not Found", ""));
+    let location = format!("Location: http://localhost:{there}/home");
+    let (port, _) = answers(answer("302 Found", &location));
+    let login = |port: u16| {
+        let host = format!("localhost:{port}");
+        let (code, _, err) = world.says(&["login", "-u", "me", "-p", "pw", &host]);
+        assert_eq!(code, 5, "{err}");
+        assert!(err.contains("hint: look at the name of the registry and its port"), "{err}");
+        assert!(!world.path("home/.docker/config.json").exists());
+        err
+    };
+    let err = login(port);
+    let says = format!(
+        "error: localhost:{port} answers as no registry does: http://localhost:{port}/v2/ redirects to http://localhost:{there}/home, and that answered 404"
+    );
+    assert!(err.contains(&says), "{err}");
+    let err = login(there);
+    let says = format!(
+        "error: localhost:{there} answers as no registry does: http://localhost:{there}/v2/ answered 404\n"
+    );
+    assert!(err.contains(&says), "{err}");
+}
+
+/// A way to log in that is not known here is named, and no login is advised.
+#[test]
+fn logins_that_are_not_supported_are_named() {
+    let world = world();
+    let asks = |challenges: &[&str]| {
+        let lines: Vec<String> =
+            challenges.iter().map(|text| format!("WWW-Authenticate: {text}")).collect();
+        answers(answer("401 Unauthorized", &lines.join("\r\n"))).0
+    };
+    for (challenges, says) in [
+        (&["Negotiate"][..], "wants a login by `Negotiate`, which is not supported"),
+        (&["Negotiate", "NTLM"], "wants a login by `Negotiate` or `NTLM`, which is not supported"),
+        (
+            &["Digest realm=\"a, b\", nonce=\"x\""],
+            "wants a login by `Digest`, which is not supported",
+        ),
+        (&["Bearer"], "wants a token (`Bearer`) and does not say from where"),
+        (&["Bearer service=\"s\""], "wants a token (`Bearer`) and does not say from where"),
+    ] {
+        let port = asks(challenges);
+        let host = format!("localhost:{port}");
+        let pulled = refusal(&world, port, &[]);
+        let (code, _, tried) = world.says(&["login", "-u", "me", "-p", "pw", &host]);
+        assert_eq!(code, 5, "{tried}");
+        for err in [pulled, tried] {
+            assert!(err.contains(&format!("{host} {says}")), "{challenges:?}: {err}");
+            assert!(!err.contains("sconce login") && !err.contains("password"), "{err}");
+            assert!(err.contains("hint: "), "{err}");
+        }
+    }
+    // One of those that a server takes is enough, wherever it stands.
+    for challenges in [
+        &["Negotiate", "Basic realm=\"r\""][..],
+        &["Negotiate, Basic realm=\"r\""],
+        &["Digest realm=\"a, b\", nonce=\"x\", Basic realm=\"r\""],
+    ] {
+        let err = refusal(&world, asks(challenges), &[]);
+        assert!(err.contains("`sconce login localhost:"), "{challenges:?}: {err}");
+    }
+}
+
+/// A session that the registry does not know although it has just begun it: once more, and then it is said.
+#[test]
+fn an_upload_that_the_registry_forgets_at_once() {
+    let world = world();
+    world.image("{}");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let port = served(move |mut stream| {
+        let mut came = first(&mut stream);
+        while !came.windows(4).any(|part| part == b"\r\n\r\n") {
+            came.extend(first(&mut stream));
+        }
+        let line = String::from_utf8_lossy(&came).lines().next().unwrap_or_default().to_owned();
+        let text = match line.split(' ').next() {
+            Some("POST") => answer("202 Accepted", "Location: /v2/app/blobs/uploads/1"),
+            _ => answer("404 Not Found", "X: y"),
+        };
+        if !line.starts_with("HEAD ") {
+            heard.lock().unwrap().push(line);
+        }
+        let _ = stream.write_all(text.as_bytes());
+        // All of it is read: what is closed before is reset.
+        let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(300)));
+        while !first(&mut stream).is_empty() {}
+    });
+    let name = format!("localhost:{port}/app:1");
+    let begun = std::time::Instant::now();
+    let (code, _, err) = world.says(&["push", "--image-only", "oci:image", &name]);
+    assert_eq!(code, 5, "{err}");
+    let says = format!(
+        "error: http://localhost:{port}/v2/app/blobs/uploads/1: the registry does not know the upload that it began (404)"
+    );
+    assert!(err.contains(&says) && !err.contains("tried") && !err.contains("cut off"), "{err}");
+    assert!(err.contains("hint: "), "{err}");
+    let asked = asked.lock().unwrap();
+    let most = |verb: &str| asked.iter().filter(|line| line.starts_with(verb)).count();
+    // Of each of the image's blobs: they go at once.
+    assert!(most("POST") <= 4 && most("PUT") <= 4, "{asked:?}");
+    assert!(begun.elapsed().as_secs() < 10);
 }

@@ -84,6 +84,46 @@ fn blobs_come_whole_in_pieces_and_in_chunks() {
     assert!(said.contains(" 400 "), "{said}");
 }
 
+/// `Content-Range` says which bytes a piece is (distribution-spec, "Pushing a blob in chunks"): of one that says other bytes than come
+/// nothing is taken, and it is said where the upload stands.
+#[test]
+fn a_piece_is_the_bytes_that_it_says() {
+    let world = World::new();
+    let served = Served::start(&world, &["--writable"]);
+    let place = served.begin("a");
+    let piece = |method: &str, place: &str, range: &str, bytes: &[u8]| {
+        served.ask(method, place, &format!("Content-Range: {range}\r\n"), bytes)
+    };
+    is(&piece("PATCH", &place, "0-2", b"abc"), 202, "");
+    let all = format!("{place}?digest={}", Digest::of(b"abcdef"));
+    for range in ["3-9", "3-4", "3-3", "3-2", "3-", "3", "-5", "3-18446744073709551615", "3-5-7"] {
+        for (method, place) in [("PATCH", &place), ("PUT", &all)] {
+            let reply = piece(method, place, range, b"def");
+            let said = (reply.status, reply.header("range"));
+            assert_eq!(said, (416, Some("0-2")), "{method} {range}: {} {}", reply.head, reply.body);
+            assert!(reply.header("location").is_some(), "{}", reply.head);
+        }
+    }
+    // Of one in chunks it is only known at its end: what came is there, and the answer says so.
+    let head = format!(
+        "PATCH {place} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    );
+    for range in ["3-4", "3-9"] {
+        let other = served.begin("a");
+        is(&piece("PATCH", &other, "0-2", b"abc"), 202, "");
+        let head = head.replace(&place, &other);
+        let chunks = format!("{head}Content-Range: {range}\r\n\r\n3\r\ndef\r\n0\r\n\r\n");
+        let said = served.send(chunks.as_bytes()).to_ascii_lowercase();
+        assert!(said.starts_with("http/1.1 416 "), "{range}: {said}");
+        assert!(said.contains("\r\nrange: 0-5\r\n"), "{range}: {said}");
+    }
+    let said =
+        served.send(format!("{head}Content-Range: 3-4\r\n\r\n2\r\nde\r\n0\r\n\r\n").as_bytes());
+    assert!(said.starts_with("HTTP/1.1 202 "), "{said}");
+    is(&piece("PUT", &all, "5-5", b"f"), 201, "");
+    assert!(served.has(Digest::of(b"abcdef")));
+}
+
 #[test]
 fn what_breaks_off_is_not_there() {
     let world = World::new();

@@ -4,12 +4,13 @@
 mod world;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use world::World;
+use world::listener::{answer, first, served, served_at};
 
 const CA: &str = include_str!("../../serve/tests/tls/ca.pem");
 const CERTIFICATE: &str = include_str!("../../serve/tests/tls/server.pem");
@@ -72,25 +73,6 @@ fn openssl(world: &World) -> Served {
     Served(child, port)
 }
 
-/// A server that does this with each connection; and its port.
-fn served(each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    served_at("127.0.0.1:0", each)
-}
-
-fn served_at(address: &str, each: impl Fn(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind(address).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(each));
-    port
-}
-
-/// The first bytes that come.
-fn first(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = [0; 4096];
-    let count = stream.read(&mut bytes).unwrap_or_default();
-    bytes[..count].to_vec()
-}
-
 #[test]
 fn a_server_of_tls_that_is_asked_without_is_told() {
     let world = World::new();
@@ -144,6 +126,53 @@ fn a_server_without_tls_that_is_asked_over_it_is_told() {
     let port = served(|mut stream| drop(first(&mut stream)));
     let (code, _, err) = world.says(&["pull", &format!("localhost:{port}/app:1")]);
     assert!(code == 5 && err.contains("can't reach") && !err.contains("speaks"), "{code} {err}");
+}
+
+/// Go's servers of TLS say it in the body of an answer, which one to HEAD does not have: a push begins with that.
+#[test]
+fn a_push_without_tls_to_a_server_of_tls() {
+    let world = World::new();
+    world.image("{}");
+    fs::write(world.path("ca.pem"), CA).unwrap();
+    for words in ["Client sent an HTTP request to an HTTPS server.\n", ""] {
+        let port = served(move |mut stream| {
+            let came = first(&mut stream);
+            // A handshake is 22 (RFC 8446, 5.1), and it is answered with an alert.
+            let _ = match came.first() {
+                Some(22) => stream.write_all(&[21, 3, 3, 0, 2, 2, 70]),
+                _ if came.starts_with(b"HEAD ") => {
+                    stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                }
+                _ => {
+                    stream.write_all(format!("HTTP/1.0 400 Bad Request\r\n\r\n{words}").as_bytes())
+                }
+            };
+        });
+        for (host, options, hint) in [
+            ("localhost", &[][..], "hint: name the authority of its certificate: --ca FILE"),
+            (
+                "localhost",
+                &["--plain-http"],
+                "hint: leave --plain-http away, and name the authority",
+            ),
+            ("0.0.0.0", &["--plain-http"], "hint: leave --plain-http away\n"),
+        ] {
+            let name = format!("{host}:{port}/app:1");
+            let all = [&["push"], options, &["oci:image", &name]].concat();
+            let (code, _, err) = world.says(&all);
+            let says = "the server speaks TLS there, and was asked over plain HTTP";
+            assert!(code == 5 && err.contains(says) && err.contains(hint), "{all:?}: {code} {err}");
+        }
+    }
+    // One of plain HTTP that does not like the question is none.
+    let port = served(|mut stream| {
+        let came = first(&mut stream);
+        if came.first() != Some(&22) {
+            let _ = stream.write_all(answer("400 Bad Request", "X: y").as_bytes());
+        }
+    });
+    let (code, _, err) = world.says(&["push", "oci:image", &format!("localhost:{port}/app:1")]);
+    assert!(code == 5 && err.contains("answered 400") && !err.contains("speaks TLS"), "{err}");
 }
 
 /// What came to a server of plain HTTP, which answers all of it with 404.
@@ -205,11 +234,6 @@ fn a_login_stays_with_tls() {
     let heard = heard.lock().unwrap();
     assert!(code == 5 && heard.starts_with("GET /v2/app/manifests/1 "), "{code} {err}{heard}");
     assert!(!heard.to_ascii_lowercase().contains("authorization"), "{heard}");
-}
-
-/// An answer, whole.
-fn answer(status: &str, header: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 #[test]
@@ -294,14 +318,23 @@ fn a_client_certificate_that_cant_be_used() {
         fs::write(folder.join("client.cert"), certificate).unwrap();
         fs::write(folder.join("client.key"), key).unwrap();
     };
+    // OpenSSL's own form of an encrypted key.
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n".to_owned();
     for (certificate, key, file, says) in [
         (CERTIFICATE, OTHER_KEY, "client.key", "is not that of the certificate"),
         (VERSION_1, KEY, "client.cert", "not of X.509 version 3"),
         (&junk("CERTIFICATE"), KEY, "client.cert", "its certificate is damaged"),
         (CERTIFICATE, &junk("PRIVATE KEY"), "client.key", "its key is damaged"),
-        (CERTIFICATE, &junk("ENCRYPTED PRIVATE KEY"), "client.key", "or it is encrypted"),
-        (CERTIFICATE, CERTIFICATE, "client.key", "no key in PEM"),
-        (KEY, KEY, "client.cert", "no certificate in PEM"),
+        (CERTIFICATE, &junk("ENCRYPTED PRIVATE KEY"), "client.key", "its key is encrypted"),
+        (CERTIFICATE, &old, "client.key", "its key is encrypted"),
+        (
+            CERTIFICATE,
+            CERTIFICATE,
+            "client.key",
+            "no private key in PEM: the file holds a certificate",
+        ),
+        (CERTIFICATE, "", "client.key", "no private key in PEM: the file is empty"),
+        (KEY, KEY, "client.cert", "no certificate in PEM: the file holds a private key"),
     ] {
         put(certificate, key);
         for (words, expected) in [
@@ -314,6 +347,9 @@ fn a_client_certificate_that_cant_be_used() {
             let named = err.contains(&format!("{}: ", folder.join(file).display()));
             assert!(code == expected && named && err.contains(says), "{words:?}: {code} {err}");
             assert!(err.contains("hint: "), "{err}");
+            let key = folder.join("client.key").display().to_string();
+            let decrypts = format!("hint: `openssl pkey -in {key} -out {key}.plain` asks for");
+            assert_eq!(err.contains(&decrypts), says.contains("encrypted"), "{err}");
         }
     }
     put(CERTIFICATE, KEY);

@@ -3,11 +3,11 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
+use sconce_listen::Connection;
 use sconce_store::BlobReader;
 
 use crate::error::Refusal;
 use crate::server::Slot;
-use crate::tls::Connection;
 
 /// Bytes sent at a time.
 const PIECE: usize = 256 << 10;

@@ -3,11 +3,12 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
+use sconce_listen::Connection;
+
 use crate::clients::Client;
 use crate::error::Refusal;
 use crate::request::Framing;
 use crate::server::{Receiving, Slot};
-use crate::tls::Connection;
 
 /// The most bytes that a client may take its time for.
 const PIECE: u64 = 256 << 10;

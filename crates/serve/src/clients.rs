@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 
+use sconce_listen::network;
+
 /// One client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
@@ -27,17 +29,6 @@ impl fmt::Display for Client {
             Self::Named(name) => write!(out, "login {name}"),
             Self::At(address) => write!(out, "from {address}"),
         }
-    }
-}
-
-/// What one client has of an address: whoever has one of IPv6 has all of its /64.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-        },
-        v4 => v4,
     }
 }
 

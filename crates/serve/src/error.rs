@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use sconce_listen::No;
 use serde_json::json;
 
 /// Why the store can't be served.
@@ -15,18 +16,6 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The certificate or its key can't be used.
-    #[error("TLS: {why}")]
-    Tls {
-        /// What is wrong.
-        why: String,
-    },
-    /// The file of users can't be used.
-    #[error("the file of users: {why}")]
-    Logins {
-        /// What is wrong. Nothing that stands in the file.
-        why: String,
-    },
 }
 
 impl Error {
@@ -39,13 +28,6 @@ impl Error {
                     .into(),
             ),
             Self::Listen { .. } => None,
-            Self::Tls { .. } => Some(
-                "both are files in PEM: the certificate with those above it, and a key without a password"
-                    .into(),
-            ),
-            Self::Logins { .. } => {
-                Some("`htpasswd -cB FILE NAME` makes one, `htpasswd -B FILE NAME` adds to it".into())
-            }
         }
     }
 }
@@ -104,10 +86,6 @@ impl Refusal {
         Self::new(405, "UNSUPPORTED", message)
     }
 
-    pub(crate) fn unauthorized(message: &str) -> Self {
-        Self::new(401, "UNAUTHORIZED", message)
-    }
-
     pub(crate) fn too_many(message: impl Into<String>) -> Self {
         let refusal = Self::new(429, "TOOMANYREQUESTS", message);
         Self { retry_after: Some(5), ..refusal }
@@ -121,6 +99,15 @@ impl Refusal {
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let body = json!({ "errors": [{ "code": self.code, "message": self.message }] });
         body.to_string().into_bytes()
+    }
+}
+
+impl From<No> for Refusal {
+    fn from(no: No) -> Self {
+        match no {
+            No::Absent | No::Wrong => Self::new(401, "UNAUTHORIZED", no.to_string()),
+            No::Busy => Self::too_many(no.to_string()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! wheels; any blob of the store can be had by its digest, so that other machines take wheels and layers
 //! from here. What is about an image (signatures, its lock, SBOM and provenance) is listed as its referrers.
 //!
-//! Connections are encrypted ([`Tls`]) and logins asked for ([`Logins`]) where whoever runs it says so.
+//! Connections are encrypted ([`sconce_listen::Tls`]) and logins asked for ([`sconce_listen::Logins`]) where whoever runs it says so.
 //!
 //! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are
 //! bounded in size and time, connections in number, and nothing of a request ever becomes a path.
@@ -19,7 +19,6 @@ mod error;
 mod fields;
 mod hosts;
 mod images;
-mod logins;
 mod pushes;
 mod range;
 mod registry;
@@ -28,13 +27,10 @@ mod route;
 mod server;
 mod specifications;
 mod stores;
-mod tls;
-mod turns;
 mod uploads;
 
 pub use error::Error;
 pub use hosts::Hosts;
-pub use logins::Logins;
 pub use pushes::Pushes;
 pub use registry::Registry;
 pub use request::{Framing, Request, Secret, Unreadable};
@@ -42,4 +38,3 @@ pub use route::{Route, route};
 pub use server::{Limits, serve};
 pub use specifications::{Allowed, Specifications};
 pub use stores::{OpenStore, Stores};
-pub use tls::Tls;

@@ -15,7 +15,7 @@ use crate::clients::Client;
 use crate::error::Refusal;
 use crate::fields::{check_fields, check_type};
 use crate::registry::Registry;
-use crate::request::Request;
+use crate::request::{Framing, Request};
 use crate::route::{Route, Upload, Wanted, route, upload};
 use crate::uploads::{Fault, Uploads, Which, check_room};
 
@@ -128,17 +128,18 @@ impl Pushes {
                 let whole = digest("digest")?;
                 let id = self.uploads.begin(store, name, who)?;
                 match whole {
-                    Some(whole) => self.finish(store, body, Which::new(name, &id, who), whole),
+                    Some(whole) => {
+                        self.finish(store, (request, body), Which::new(name, &id, who), whole)
+                    }
                     None => Ok(going_on(name, &id, 0)),
                 }
             }
             ("PATCH", Some(id)) => {
+                let range = request.content_range.as_deref();
                 let size = self.uploads.with(Which::new(name, id, who), |upload| {
-                    let begins = request.content_range.as_deref().map(first_byte);
-                    if begins.is_some_and(|first| first != Some(upload.len())) {
-                        return Err(out_of_order(upload.len()));
-                    }
+                    let end = end_of_piece(range, upload.len(), request.framing)?;
                     upload.add(store, body, self.min_free)?;
+                    check_end(end, upload.len())?;
                     Ok(upload.len())
                 });
                 match size {
@@ -148,7 +149,9 @@ impl Pushes {
             }
             ("PUT", Some(id)) => {
                 let whole = digest("digest")?.ok_or_else(Refusal::digest_invalid)?;
-                self.finish(store, body, Which::new(name, id, who), whole)
+                let which = Which::new(name, id, who);
+                let done = self.finish(store, (request, body), which, whole);
+                done.or_else(|fault| self.range(which, fault))
             }
             ("GET", Some(id)) => {
                 let size =
@@ -182,17 +185,20 @@ impl Pushes {
     fn finish(
         &self,
         store: &Store,
-        body: &mut Incoming<'_, '_>,
+        (request, body): (&Request, &mut Incoming<'_, '_>),
         which: Which<'_>,
         whole: Digest,
     ) -> Result<Answer, Fault> {
+        let range = request.content_range.as_deref();
         self.uploads.with(which, |upload| {
+            let end = end_of_piece(range, upload.len(), request.framing)?;
             let added = upload.add(store, body, self.min_free);
             if added.is_err() {
                 // What broke off in the last piece is begun anew.
                 upload.cancel();
             }
-            added.and_then(|()| upload.finish(whole))
+            added.and_then(|()| check_end(end, upload.len()))?;
+            upload.finish(whole)
         })?;
         self.uploads.keep(store);
         Ok(made(which.repository, "blobs", whole))
@@ -303,13 +309,50 @@ fn going_on(name: &str, id: &str, size: u64) -> Answer {
         .with("Docker-Upload-UUID", id)
 }
 
-fn out_of_order(size: u64) -> Fault {
-    let why = format!("the piece does not begin at byte {size}, where this upload stands");
+/// Where the upload stands behind a piece, where a client says which bytes it is.
+///
+/// # Errors
+/// It does not begin where the upload stands, or has another length than it says.
+fn end_of_piece(range: Option<&str>, at: u64, framing: Framing) -> Result<Option<u64>, Fault> {
+    let Some(range) = range else { return Ok(None) };
+    let (first, end) = span(range).ok_or_else(|| {
+        misfit(format!("its Content-Range is no `FIRST-LAST`, and this upload stands at byte {at}"))
+    })?;
+    if first != at {
+        let why = format!("the piece does not begin at byte {at}, where this upload stands");
+        return Err(misfit(why));
+    }
+    match framing {
+        Framing::Length(length) if at.checked_add(length) != Some(end) => {
+            let said = end.saturating_sub(first);
+            Err(misfit(format!("the piece has {length} bytes, and its Content-Range says {said}")))
+        }
+        _ => Ok(Some(end)),
+    }
+}
+
+/// The same of one whose length is known once all of it has come.
+fn check_end(end: Option<u64>, at: u64) -> Result<(), Fault> {
+    match end {
+        Some(end) if end != at => Err(misfit(format!(
+            "the piece ends before byte {at}, and its Content-Range says before byte {end}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn misfit(why: String) -> Fault {
     Refusal::new(416, "BLOB_UPLOAD_INVALID", why).into()
 }
 
-/// `5` of `5-9`, also where a client writes `bytes 5-9/10`.
-fn first_byte(range: &str) -> Option<u64> {
+/// The first byte of `5-9`, and the one behind the last; also where a client writes `bytes 5-9/10`. Docker's client writes `5-4` for
+/// a piece of nothing.
+fn span(range: &str) -> Option<(u64, u64)> {
     let range = range.trim().strip_prefix("bytes").unwrap_or(range).trim_start_matches([' ', '=']);
-    range.split('-').next()?.parse().ok()
+    let range = range.split('/').next()?.trim();
+    let (first, last) = range.split_once('-')?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse());
+    let (first, last): (u64, u64) = (number(first)?.ok()?, number(last)?.ok()?);
+    let end = last.checked_add(1)?;
+    (end >= first).then_some((first, end))
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use sconce_blob::Digest;
+use sconce_listen::{Logins, No, Tls};
 use sconce_oci::{Document, INDEX, MANIFEST, list_of};
 use sconce_store::{Error as StoreError, Image, Store};
 use serde_json::json;
@@ -15,14 +16,12 @@ use crate::clients::Client;
 use crate::error::Refusal;
 use crate::hosts::Hosts;
 use crate::images;
-use crate::logins::Logins;
 use crate::pushes::Pushes;
 use crate::range::{Part, part};
-use crate::request::Request;
+use crate::request::{Request, Secret};
 use crate::route::{Route, Wanted, route, upload};
 use crate::specifications::{Asker, Specifications};
 use crate::stores::Stores;
-use crate::tls::Tls;
 
 /// The most repositories or tags of one answer; a `Link` leads to the rest.
 const MAX_LISTED: usize = 1000;
@@ -58,14 +57,15 @@ impl Registry<'_> {
             (self.note)(&format!("{client}: {}", refusal.message));
             return refusal.into();
         }
-        let login =
-            self.logins.as_ref().map(|logins| logins.check(request.authorization.as_ref(), client));
+        let sent = request.authorization.as_ref().map(Secret::text);
+        let login = self.logins.as_ref().map(|logins| logins.check(sent, client));
         let who = match login {
             None => Client::at(client),
             Some(Ok(name)) => Client::Named(name),
-            Some(Err(refusal)) => {
+            Some(Err(no)) => {
+                let refusal = Refusal::from(no);
                 // An engine asks without a login first: that is nothing to tell of.
-                if request.authorization.is_some() {
+                if no != No::Absent {
                     (self.note)(&format!("{client}: {}", refusal.message));
                 }
                 return refusal.into();

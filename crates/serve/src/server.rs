@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use sconce_listen::Connection;
+
 use crate::answer::Answer;
 use crate::body::Incoming;
 use crate::clients::{Client, Full, Shares};
 use crate::error::Refusal;
 use crate::registry::Registry;
 use crate::request::{Request, Unreadable};
-use crate::tls::Connection;
 
 /// Bytes of the stack of a connection's thread.
 const STACK: usize = 512 << 10;

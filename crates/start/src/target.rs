@@ -36,7 +36,7 @@ pub enum Target {
         /// Which of its images.
         tag: Option<String>,
     },
-    /// An image in a tar: `docker-archive:FILE[:TAG]`, `oci-archive:FILE[:TAG]`, or a tar; `-` is
+    /// An image in a tar: `docker-archive:FILE[:NAME[:TAG]]`, `oci-archive:FILE[:TAG]`, or a tar; `-` is
     /// standard input.
     Archive {
         /// The file, or `-`.
@@ -265,6 +265,8 @@ impl Target {
                 let whole = || of_image(&Reference::parse(text).ok()?.to_string());
                 of_image(text).or_else(whole)
             }
+            // Of its images, the one of that whole name.
+            Self::Archive { tag: Some(tag), .. } if tag.contains([':', '/']) => Some(tag.clone()),
             Self::Layout { .. } | Self::Archive { .. } => None,
         };
         written.or_else(|| match &image.names[..] {

@@ -17,7 +17,7 @@ use crate::Store;
 use crate::error::{Error, at};
 use crate::images::Image;
 use crate::layers::Layer;
-use crate::oci::{OCI_LAYOUT, Opener, blob_name, each, small};
+use crate::oci::{OCI_LAYOUT, Opener, blob_name, each, engine_name, small};
 use crate::output::{Partial, Written};
 use crate::packed::unpack;
 use crate::remove::remove_own;
@@ -261,13 +261,19 @@ impl Store {
         let is_it = |saved: &Saved| {
             let mut names = saved.repo_tags.iter().flatten();
             tag.is_none_or(|tag| {
-                names.any(|name| name == tag || name.ends_with(&format!(":{tag}")))
+                let whole = engine_name(tag);
+                names.any(|name| name.ends_with(&format!(":{tag}")) || engine_name(name) == whole)
             })
         };
         let mut found = saved.into_iter().filter(is_it);
         let image = match (found.next(), found.next()) {
             (Some(image), None) => image,
-            (None, _) => return Err(bad("it has no image of that name".to_owned())),
+            (None, _) => {
+                let which = tag.map_or("it has no image".to_owned(), |tag| {
+                    format!("it has no image of the name or tag `{tag}`")
+                });
+                return Err(bad(which));
+            }
             _ => return Err(bad("it has several images: say which by its tag".to_owned())),
         };
         let config = small(open, &image.config, what)?;

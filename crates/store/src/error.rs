@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use sconce_blob::Digest;
+use sconce_oci::name::host_of;
 
 use crate::damage;
 use crate::remove::under;
@@ -146,6 +147,18 @@ pub enum Error {
         /// The store.
         store: PathBuf,
     },
+    /// An image can't be kept from being pruned while it is used.
+    #[error("nothing would keep image {} from being pruned while it is used: its record can't be locked ({}: {why}), and {source}", image.short(), record.display())]
+    Unkept {
+        /// The image.
+        image: Digest,
+        /// Where its record belongs.
+        record: PathBuf,
+        /// What is wrong with what lies there.
+        why: String,
+        /// Why no pin is written.
+        source: Box<Error>,
+    },
     /// An image that was found lacks a part, which another store had.
     #[error(
         "image {image} is incomplete: blob {missing} is neither in this store nor in one below it"
@@ -155,6 +168,8 @@ pub enum Error {
         image: Digest,
         /// The part.
         missing: Digest,
+        /// What the image is called.
+        names: Vec<String>,
     },
     /// A folder could not be removed, or not all of it.
     #[error("can't remove {}{}: {source}", shell(left.first().unwrap_or(path)), and_more(left, *more))]
@@ -374,10 +389,21 @@ impl Error {
             Self::ReadOnly { .. } => {
                 "only the owner of that store can remove its images".to_owned()
             }
-            Self::Incomplete { image, .. } => format!(
-                "`sconce rmi {}` removes what is left of it; then build it again",
-                image.short()
-            ),
+            // What lies there is in the place of a file that is made anew.
+            Self::Unkept { record, source, .. } => match source.hint() {
+                Some(hint) => hint,
+                None => format!("`rm -rf {}`: it is made anew", shell(record)),
+            },
+            Self::Incomplete { image, names, .. } => {
+                // A registry has it by that name, if it was pulled.
+                match names.iter().find(|name| host_of(name).is_some()) {
+                    Some(name) => format!("`sconce pull {name}` fetches what is missing"),
+                    None => format!(
+                        "build it again, or copy it in again from where it came; `sconce rmi {}` removes what is left of it",
+                        image.short()
+                    ),
+                }
+            }
             Self::Unremovable { path, left, owners, source, .. } => {
                 let cause = source.raw_os_error().map(Errno::from_raw_os_error);
                 return unremovable_hint(path, left.first().unwrap_or(path), owners, cause);

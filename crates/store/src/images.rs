@@ -224,7 +224,10 @@ impl Store {
     fn check_whole(&self, image: &Image) -> Result<(), Error> {
         let has =
             |digest| self.places().chain(self.untrusted()).any(|place| place.has_blob(digest));
-        let lacks = |missing| Err(Error::Incomplete { image: image.manifest, missing });
+        let lacks = |missing| {
+            let names = image.names.clone();
+            Err(Error::Incomplete { image: image.manifest, missing, names })
+        };
         for layer in &image.layers {
             if self.tree(layer.diff_id)?.is_some() {
                 continue;

@@ -32,6 +32,9 @@ pub struct Lease {
 
 impl Store {
     /// Notes that the image is used, and keeps it for as long as the lease lives.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`]; [`Error::Unkept`] where neither its record can be locked nor a pin be written.
     pub fn lease(&self, image: Digest) -> Result<Lease, Error> {
         let none = || Error::NoImage { name: image.to_string(), nearest: None };
         self.pin(image)?;
@@ -55,9 +58,10 @@ impl Store {
             images.extend(self.lock_below(&record)?.ok_or_else(none)?);
         }
         let record = self.place().image(image);
+        let mut unlocked = None;
         match lock_shared(&record) {
             // What lies there instead, and can't be replaced, can't be locked: the pins keep the image.
-            Err(Error::Corrupt { .. }) => {}
+            Err(Error::Corrupt { why, .. }) => unlocked = Some(why),
             lock => match lock? {
                 Some(lock) => {
                     touch(&record)?;
@@ -68,19 +72,22 @@ impl Store {
             },
         }
         let scratch = Scratch::create(&self.place().folder("tmp"), self.sharing())?;
-        self.pin_in(scratch.path(), &needed);
+        match (self.pin_in(scratch.path(), &needed), unlocked) {
+            (Ok(()), _) => {}
+            (Err(error), Some(why)) => {
+                return Err(Error::Unkept { image, record, why, source: Box::new(error) });
+            }
+            (Err(error), None) => self.note(&format!(
+                "only the image's record keeps what the container is made of from being pruned: {error}"
+            )),
+        }
         Ok(Lease { scratch, images })
     }
 
     /// Keeps objects for whoever holds a scratch folder. A lock on a record goes with the record, when somebody removes or replaces it;
     /// where these can't be written, because the disk is full, that lock is what keeps the image.
-    fn pin_in(&self, folder: &Path, needed: &HashSet<Digest>) {
-        let timeout = self.lock_timeout();
-        if let Err(error) = self.pins().pin_in(folder, needed, timeout, &|text| self.note(text)) {
-            self.note(&format!(
-                "only the image's record keeps what the container is made of from being pruned: {error}"
-            ));
-        }
+    fn pin_in(&self, folder: &Path, needed: &HashSet<Digest>) -> Result<(), Error> {
+        self.pins().pin_in(folder, needed, self.lock_timeout(), &|text| self.note(text))
     }
 
     /// What a container of an image is made of.

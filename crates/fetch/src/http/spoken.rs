@@ -39,13 +39,14 @@ impl Client {
         let url = match &failure {
             Error::Unreachable { url, source } if may_be(source, asked.scheme()) => url.clone(),
             Error::BadAnswer { url, .. } if asked.scheme() == "http" => url.clone(),
-            Error::NoTls { url } => url.clone(),
+            Error::NoTls { url } | Error::Status { url, .. } => url.clone(),
             _ => return failure,
         };
         let is_no_tls = matches!(failure, Error::NoTls { .. });
+        let is_certain = is_no_tls || matches!(failure, Error::Status { .. });
         // A server that has answered once speaks as it was asked. Each is asked at most once, but by those who all heard at the same time
-        // that it speaks no TLS.
-        if !self.known().meet(asked) && !is_no_tls {
+        // that it speaks no TLS, or were refused without a word.
+        if !self.known().meet(asked) && !is_certain {
             return failure;
         }
         let Some(other) = other_way(asked) else { return failure };

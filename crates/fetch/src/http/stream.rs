@@ -57,6 +57,11 @@ impl Stream {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The values of a header that may stand there several times.
+    pub fn each(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
     /// Reads some of the body; `before` bytes of the whole came earlier (for the error).
     pub fn read(&mut self, buf: &mut [u8], before: u64) -> Result<usize, Error> {
         loop {

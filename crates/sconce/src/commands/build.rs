@@ -29,7 +29,7 @@ pub struct Args {
     /// A folder with a sconce.toml, or a tag such as torch:2.15.0
     #[arg(default_value = ".", value_name = "TARGET")]
     project: String,
-    /// Write the image as well: oci:DIR[:TAG] (an OCI layout; with TAG also one that is there) or docker-archive:FILE (for
+    /// Write the image as well: oci:DIR[:TAG] (an OCI layout; with TAG also one that is there) or docker-archive:FILE[:NAME[:TAG]] (for
     /// docker load)
     #[arg(short, long, value_name = "KIND:PATH")]
     output: Vec<Output>,

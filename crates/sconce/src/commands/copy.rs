@@ -22,8 +22,8 @@ use crate::error::{Failure, Kind};
 
 /// Copy an image from one place to another
 ///
-/// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
-/// (`-` is standard input or output) and the store (store:NAME; as the source a name without a host will do). Between registries nothing is stored here;
+/// Places are registries ([HOST[:PORT]/]NAME[:TAG], docker://NAME), oci:DIR[:TAG], docker-archive:FILE[:NAME[:TAG]],
+/// oci-archive:FILE[:TAG] (`-` is standard input or output) and the store (store:NAME; as the source a name without a host will do). Between registries nothing is stored here;
 /// in all other copies the image is in the store afterwards, until `sconce prune`. What is beside an image,
 /// such as signatures, goes with it.
 #[derive(clap::Args)]
@@ -77,7 +77,7 @@ impl Destination {
     fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| {
             Failure::new(Kind::Usage, format!("`{text}` is not a place to copy to: {why}"))
-                .hint("there are HOST/NAME:TAG, oci:DIR[:TAG], docker-archive:FILE and store:NAME")
+                .hint("there are HOST/NAME:TAG, oci:DIR[:TAG], docker-archive:FILE[:NAME[:TAG]] and store:NAME")
         };
         match Transport::split(text) {
             Some((Transport::Layout, rest)) => {
@@ -89,17 +89,21 @@ impl Destination {
                     }
                 }
             }
-            Some((Transport::Archive, path)) => match path {
-                "" => Err(wrong("it names no file")),
-                "-" if std::io::stdout().is_terminal() => {
-                    let why = "an archive is not for a terminal".to_owned();
-                    Err(Failure::new(Kind::Usage, why).hint(
-                        "send it on, as `| docker load`, or into a file: docker-archive:FILE",
-                    ))
+            Some((Transport::Archive, rest)) => {
+                let named = image_files::archive_and_name(text, rest);
+                let (path, name) = named.map_err(|why| wrong(&why))?;
+                match path {
+                    "" => Err(wrong("it names no file")),
+                    "-" if std::io::stdout().is_terminal() => {
+                        let why = "an archive is not for a terminal".to_owned();
+                        Err(Failure::new(Kind::Usage, why).hint(
+                            "send it on, as `| docker load`, or into a file: docker-archive:FILE",
+                        ))
+                    }
+                    "-" => Ok(Self::Files(ImageFile::Stream, name)),
+                    path => Ok(Self::Files(ImageFile::Archive(path.into()), name)),
                 }
-                "-" => Ok(Self::Files(ImageFile::Stream, None)),
-                path => Ok(Self::Files(ImageFile::Archive(path.into()), None)),
-            },
+            }
             Some((Transport::Store, name)) => match check_image_name(name) {
                 Ok(()) => Ok(Self::Store(name.to_owned())),
                 Err(why) => Err(wrong(&format!("`{name}` {why}"))),

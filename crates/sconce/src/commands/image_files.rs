@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sconce_build::Progress;
 use sconce_oci::Transport;
+use sconce_oci::name::{check_image_name, is_tag};
 use sconce_run::Interrupts;
 use sconce_store::{Image, LayoutOut, LayoutWriter};
 
@@ -41,18 +42,23 @@ impl std::str::FromStr for Output {
         let (file, tag) = match Transport::split(text) {
             Some((Transport::Layout, rest)) => {
                 let (path, tag) = layout_and_tag(rest);
-                (Some(path).filter(|path| !path.is_empty()).map(ImageFile::layout), tag)
+                let path = Some(path).filter(|path| !path.is_empty());
+                (path.map(ImageFile::layout), tag.map(str::to_owned))
             }
-            Some((Transport::Archive, "-")) => {
-                return Err("`sconce copy NAME docker-archive:-` writes to standard output".into());
-            }
-            Some((Transport::Archive, path)) if !path.is_empty() => {
-                (Some(ImageFile::Archive(path.into())), None)
-            }
+            Some((Transport::Archive, rest)) => match archive_and_name(text, rest)? {
+                ("-", _) => {
+                    let what = "`sconce copy NAME docker-archive:-` writes to standard output";
+                    return Err(what.into());
+                }
+                (path, name) => {
+                    let path = Some(path).filter(|path| !path.is_empty());
+                    (path.map(|path| ImageFile::Archive(path.into())), name)
+                }
+            },
             _ => (None, None),
         };
-        let file = file.ok_or("write oci:DIR[:TAG] or docker-archive:FILE")?;
-        Ok(Self { file, tag: tag.map(str::to_owned) })
+        let file = file.ok_or("write oci:DIR[:TAG] or docker-archive:FILE[:NAME[:TAG]]")?;
+        Ok(Self { file, tag })
     }
 }
 
@@ -62,6 +68,29 @@ pub fn layout_and_tag(rest: &str) -> (&str, Option<&str>) {
         Some((path, "")) => (path, None),
         Some((path, tag)) => (path, Some(tag)),
         None => (rest, None),
+    }
+}
+
+/// `FILE[:NAME[:TAG]]` behind `docker-archive:`, `FILE[:TAG]` behind `oci-archive:`, as skopeo has them: the file, and what the
+/// image is called in it, in words for [`tagged`].
+///
+/// # Errors
+/// It can't be called so, in words.
+pub fn archive_and_name<'a>(
+    text: &str,
+    rest: &'a str,
+) -> Result<(&'a str, Option<String>), String> {
+    let (path, name) = layout_and_tag(rest);
+    let Some(name) = name else { return Ok((path, None)) };
+    if !text.starts_with("docker-archive:") && is_tag(name) {
+        return Ok((path, Some(name.to_owned())));
+    }
+    check_image_name(name).map_err(|why| format!("`{name}` behind the file {why}"))?;
+    // A name without a tag means its latest, and would be taken for a tag.
+    let last = name.rsplit_once('/').map_or(name, |(_, last)| last);
+    match last.contains(':') {
+        true => Ok((path, Some(name.to_owned()))),
+        false => Ok((path, Some(format!("{name}:latest")))),
     }
 }
 

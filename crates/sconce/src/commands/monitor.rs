@@ -15,6 +15,7 @@ use sconce_gpu::nvml::times;
 use sconce_monitor::Names;
 use sconce_monitor::counters::Counters;
 use sconce_monitor::exporter::Exporter;
+use sconce_monitor::guarded::{Guard, serve_guarded};
 use sconce_monitor::history::History;
 use sconce_monitor::recording::{Recorder, Replay};
 use sconce_monitor::sample::Sample;
@@ -24,7 +25,7 @@ use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
 
 use crate::cli::Global;
-use crate::commands::{monitor_rules, own, paths, watching};
+use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
@@ -58,10 +59,14 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// Where to listen: ADDRESS:PORT, or :PORT for all addresses of this machine. There is no login: whoever reaches it
-    /// reads the names of containers and processes [127.0.0.1:9400, unless it writes a file]
+    /// Where to listen: ADDRESS:PORT, or :PORT for all addresses of this machine. Without --web-config there is no
+    /// login: whoever reaches it reads the names of containers and processes [127.0.0.1:9400, unless it writes a file]
     #[arg(long, short = 'a', value_name = "ADDRESS:PORT", value_parser = address)]
     listen: Option<SocketAddr>,
+    /// Ask for logins and encrypt, as this file says, which Prometheus's exporters take as `--web.config.file`:
+    /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "print_unit"])]
+    web_config: Option<PathBuf>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
@@ -198,6 +203,14 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         exporter = exporter.with_history(folder, history);
     }
     let exporter = Arc::new(exporter);
+    let guard = match (&args.web_config, wanted) {
+        (None, _) => Guard::default(),
+        (Some(path), Some(_)) => monitor_web::guard(path)?,
+        (Some(_), None) => {
+            let what = "--web-config is for who listens, and nothing does";
+            return Err(Failure::new(Kind::Usage, what).hint("give --listen ADDRESS:PORT as well"));
+        }
+    };
     let listener = wanted.map(listen).transpose()?;
     let mut recorder = match &args.record {
         Some(path) => {
@@ -207,14 +220,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     if let Some(listener) = listener {
         let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
-        if !address.ip().is_loopback() && !global.quiet {
-            eprintln!(
-                "note: whoever reaches this address reads the names of containers, processes and users; a firewall or --listen 127.0.0.1:9400 keeps them out"
-            );
+        if let Some(note) = open_to(&guard).filter(|_| !address.ip().is_loopback() && !global.quiet)
+        {
+            eprintln!("note: {note}");
         }
-        println!("http://{address}/metrics");
+        let scheme = if guard.tls.is_some() { "https" } else { "http" };
+        println!("{scheme}://{address}/metrics");
         let exporter = Arc::clone(&exporter);
-        let answers = move || serve(&listener, &Limits::default(), &*exporter);
+        let answers = move || match (&guard.tls, &guard.logins) {
+            (None, None) => serve(&listener, &Limits::default(), &*exporter),
+            _ => serve_guarded(&listener, &Limits::default(), &*exporter, &guard),
+        };
         let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
         drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
     }
@@ -395,6 +411,20 @@ fn costs(lived: Duration) -> String {
 
 fn options(args: &Args) -> Options {
     Options { interval: args.interval, ..Options::new(Box::new(own::library), own::finder()) }
+}
+
+/// What others on the network get to see, where that is to be said.
+fn open_to(guard: &Guard) -> Option<&'static str> {
+    match (guard.tls.as_ref(), guard.logins.as_ref()) {
+        (None, Some(_)) => Some(
+            "passwords go over the network unencrypted, and so does what is shown; tls_server_config in --web-config encrypts",
+        ),
+        // Who must have a certificate is no stranger; who need not is one.
+        (_, None) if !guard.knows_clients => Some(
+            "whoever reaches this address reads the names of containers, processes and users; a firewall, --web-config or --listen 127.0.0.1:9400 keeps them out",
+        ),
+        _ => None,
+    }
 }
 
 fn cannot_listen(wanted: Option<SocketAddr>, error: &std::io::Error) -> Failure {

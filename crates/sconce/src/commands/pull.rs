@@ -9,6 +9,7 @@ use sconce_transfer::Pulled;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::image_files::layout_and_tag;
 use crate::commands::paths;
 use crate::commands::registries::{Registries, architecture, reference};
 use crate::context::Context;
@@ -30,7 +31,7 @@ Examples:
   docker save app | sconce pull -")]
 pub struct Args {
     /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; `-` is an archive over standard input, as `docker save` writes it,
-    /// docker-archive:FILE and oci-archive:FILE one in a file, packed with gzip or zstd or not: they have no name in the store (`sconce copy - store:NAME` gives one)
+    /// docker-archive:FILE[:NAME[:TAG]] and oci-archive:FILE[:TAG] one in a file, packed with gzip or zstd or not: they have no name in the store (`sconce copy - store:NAME` gives one)
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
     /// The platform to take, of an image for several: linux/amd64, linux/arm64; this machine's if not
@@ -48,14 +49,15 @@ pub struct Args {
 /// What is taken in.
 enum Wanted {
     Reference(Reference),
-    Archive(PathBuf),
+    /// With the name of the one that is meant of its images.
+    Archive(PathBuf, Option<String>),
 }
 
-/// The file of an archive, `-` for standard input, where one is meant.
-fn archive(text: &str) -> Option<&Path> {
+/// The file of an archive, `-` for standard input, and which of its images, where one is meant.
+fn archive(text: &str) -> Option<(&str, Option<&str>)> {
     match Transport::split(text) {
-        _ if text == "-" => Some(Path::new(text)),
-        Some((Transport::Archive, file)) => Some(Path::new(file)),
+        _ if text == "-" => Some((text, None)),
+        Some((Transport::Archive, rest)) => Some(layout_and_tag(rest)),
         _ => None,
     }
 }
@@ -70,7 +72,9 @@ fn archive_path(path: &Path) -> Result<PathBuf, Failure> {
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let wanted = |text: &String| match archive(text) {
-        Some(path) => Ok(Wanted::Archive(archive_path(path)?)),
+        Some((path, name)) => {
+            Ok(Wanted::Archive(archive_path(Path::new(path))?, name.map(str::to_owned)))
+        }
         None => reference(text).map(Wanted::Reference),
     };
     let all: Result<Vec<Wanted>, _> = args.images.iter().map(wanted).collect();
@@ -88,8 +92,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 let pulled = transfer.pull(reference, &architecture, &[&name])?;
                 (name, pulled)
             }
-            Wanted::Archive(path) => {
-                let image = sconce_start::read_archive(&context.store, path, None, &architecture)?;
+            Wanted::Archive(path, name) => {
+                let name = name.as_deref();
+                let image = sconce_start::read_archive(&context.store, path, name, &architecture)?;
                 sconce_start::admit_file(&transfer, &path.display().to_string(), image)?;
                 (path.display().to_string(), Pulled { image, moved: 0, here: 0 })
             }

@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use sconce_build::Progress;
+use sconce_listen::{Logins, Tls};
 use sconce_run::Interrupts;
 use sconce_serve::{
-    Allowed, Error, Hosts, Limits, Logins, Pushes, Registry, Specifications, Stores, Tls, serve,
+    Allowed, Error, Hosts, Limits, Pushes, Registry, Specifications, Stores, serve,
 };
 
 use crate::cli::Global;

@@ -2,6 +2,7 @@
 
 #[allow(dead_code)]
 pub mod detached;
+pub mod listener;
 pub mod served;
 
 use std::collections::BTreeSet;

@@ -388,7 +388,7 @@ fn archives_of_the_older_form() {
     };
     let refused = |tag, architecture| read(tag, architecture).unwrap_err().to_string();
     assert!(refused(None, "amd64").contains("several images"));
-    assert!(refused(Some("3"), "amd64").contains("no image of that name"));
+    assert!(refused(Some("3"), "amd64").contains("no image of the name or tag `3`"));
     assert!(refused(Some("1"), "arm64").contains("for amd64, not arm64"));
     assert!(refused(Some("app:2"), "amd64").contains("uncompressed"));
     assert!(store.images().unwrap().is_empty());

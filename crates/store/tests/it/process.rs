@@ -39,6 +39,15 @@ pub fn open_folder() -> tempfile::TempDir {
     folder
 }
 
+/// The same in mounts of its own, which end with it: of a file system of so many MiB at `root`, which is a folder. That takes root.
+pub fn child_on_a_small_disk(root: &Path, mib: u32, work: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o \"size=$0m,mode=700\" tmpfs \"$STORE_ROOT\" && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(mib.to_string());
+    command.arg(std::env::current_exe().unwrap());
+    as_child(command, root, work)
+}
+
 /// Runs the [`child`] test in a process of its own.
 pub fn child_process(root: &Path, work: &str) -> Command {
     as_child(Command::new(std::env::current_exe().unwrap()), root, work)
@@ -108,6 +117,7 @@ fn child() {
     match work {
         ("open", "") => say("opened"),
         ("crash", work) => crate::crash::work(&store, work),
+        ("prune", work) => crate::prune::work(&store, work),
         ("sharing", work) => crate::sharing::work(&store, work),
         ("extract", digest) => {
             let tree = store.extract(digest.parse().unwrap(), &|_| {});

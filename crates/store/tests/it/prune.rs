@@ -10,7 +10,7 @@ use sconce_store::{Error, Lease, Meta, Policy, Store, Twice, Which};
 
 use crate::crash::{check_everything, put_everything};
 use crate::images::put_image;
-use crate::process::{child_process, listen};
+use crate::process::{child_on_a_small_disk, child_process, listen, need_root, said, say};
 use crate::{noise, store};
 
 const EVERYTHING: Policy = Policy { images: Which::All, keep_bytes: None, dry_run: false };
@@ -292,4 +292,58 @@ fn memos_of_older_versions_go() {
     store.prune(&policy, &[]).unwrap();
     assert_eq!(store.memo("url", key).unwrap(), None);
     assert_eq!(store.memo("url-like", key).unwrap().as_deref(), Some(&b"kept"[..]));
+}
+
+/// What another process does on a disk of its own.
+pub fn work(store: &Store, work: &str) {
+    assert_eq!(work, "lease on a full disk");
+    let image = put_image(store, &["a:1"], 1);
+    let filler = store.root().join("filler");
+    let fill = || {
+        let mut file = fs::File::create(&filler).unwrap();
+        let bytes = [0; 1 << 12];
+        let full = std::iter::repeat_with(|| file.write_all(&bytes)).find_map(Result::err);
+        assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
+    };
+    let tell = |what: &str| match store.lease(image) {
+        Ok(_) => say(&format!("{what}: kept")),
+        Err(error) => say(&format!("{what}: {error}; {}", error.hint().unwrap_or_default())),
+    };
+    fill();
+    tell("with a record");
+    // What no other can be put in the place of, and nobody can lock.
+    fs::remove_file(&filler).unwrap();
+    let record = store.root().join("images").join(format!("{}.json", image.hex()));
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&record).status();
+    assert!(mount.unwrap().success());
+    tell("with room");
+    fill();
+    tell("with neither");
+}
+
+/// Where the record can't be locked and no pin be written, as on a full disk, nothing would keep the image: that is no lease.
+#[test]
+fn a_lease_that_nothing_keeps_is_refused() {
+    need_root();
+    let folder = tempfile::tempdir().unwrap();
+    let said = said(child_on_a_small_disk(folder.path(), 8, "prune lease on a full disk"));
+    let about = |what: &str| {
+        let lines: Vec<&str> =
+            said.iter().filter_map(|line| line.strip_prefix(&format!("{what}: "))).collect();
+        assert_eq!(lines.len(), 1, "{said:?}");
+        lines[0]
+    };
+    assert_eq!((about("with a record"), about("with room")), ("kept", "kept"));
+    let refused = about("with neither");
+    for part in [
+        "nothing would keep image ",
+        "from being pruned while it is used: its record can't be locked (",
+        ".json: it is not a regular file), and ",
+        "pins",
+        "free space on the disk of ",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
 }

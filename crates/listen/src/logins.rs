@@ -15,8 +15,7 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD};
 use blowfish::Blowfish;
 use sconce_blob::Digest;
 
-use crate::error::{Error, Refusal};
-use crate::request::Secret;
+use crate::error::{Error, No};
 use crate::turns::Turns;
 
 /// The letters that bcrypt writes bytes with; the last one of a text has bits that mean nothing.
@@ -61,15 +60,22 @@ impl Logins {
     /// # Errors
     /// [`Error::Logins`], with the number of the line and nothing that stands in it.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        Self::of(lines.map(|(at, line)| (at, line.split_once(':'))))
+    }
+
+    /// Names with their hashes, each with the number of its line.
+    ///
+    /// # Errors
+    /// As [`Logins::parse`].
+    pub fn of<'a>(
+        lines: impl IntoIterator<Item = (usize, Option<(&'a str, &'a str)>)>,
+    ) -> Result<Self, Error> {
         let mut users = BTreeMap::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |why: &str| Error::Logins { why: format!("line {}: {why}", number + 1) };
-            let (name, hash) =
-                line.split_once(':').ok_or_else(|| wrong("it is not a NAME:HASH"))?;
+        for (number, user) in lines {
+            let wrong = |why: &str| Error::Logins { why: format!("line {number}: {why}") };
+            let (name, hash) = user.ok_or_else(|| wrong("it is not a NAME:HASH"))?;
             let hash = Hashed::parse(hash).map_err(|why| wrong(&why))?;
             if users.insert(name.to_owned(), hash).is_some() {
                 return Err(wrong("its name stands there twice"));
@@ -87,17 +93,17 @@ impl Logins {
         Ok(Self { users, nobody, cost, known, wrong, turns })
     }
 
-    /// Whether a request with this `Authorization` from this address is answered, and the name that logged in.
-    pub(crate) fn check(
-        &self,
-        authorization: Option<&Secret>,
-        client: IpAddr,
-    ) -> Result<String, Refusal> {
-        let Some(sent) = authorization else { return Err(Refusal::unauthorized("log in")) };
-        let key = Digest::of(sent.text().as_bytes());
+    /// Whether a request with this `Authorization` from this address is answered, and the name that logged in. Where a password is
+    /// hashed for it, it waits its turn.
+    ///
+    /// # Errors
+    /// Nobody is logged in.
+    pub fn check(&self, authorization: Option<&str>, client: IpAddr) -> Result<String, No> {
+        let Some(sent) = authorization else { return Err(No::Absent) };
+        let key = Digest::of(sent.as_bytes());
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = || self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let no = || Refusal::unauthorized("the name or the password is wrong");
+        let no = || No::Wrong;
         let remembered = || match (known().contains(&key), wrong().contains(&key)) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -106,7 +112,7 @@ impl Logins {
         if remembered() == Some(false) {
             return Err(no());
         }
-        let (scheme, coded) = sent.text().split_once(' ').ok_or_else(no)?;
+        let (scheme, coded) = sent.split_once(' ').ok_or_else(no)?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(no());
         }
@@ -229,7 +235,7 @@ mod tests {
     const CRYPT: &str = "v:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a";
 
     fn check(logins: &Logins, login: &str) -> bool {
-        let sent = Secret::new(format!("Basic {}", STANDARD.encode(login)));
+        let sent = format!("Basic {}", STANDARD.encode(login));
         logins.check(Some(&sent), HERE).is_ok()
     }
 
@@ -295,7 +301,7 @@ mod tests {
             }
         }
         assert!(!check(&logins, &format!("u:{}", "x".repeat(100))));
-        let other = |text: &str| logins.check(Some(&Secret::new(text.to_owned())), HERE).is_err();
+        let other = |text: &str| logins.check(Some(text), HERE).is_err();
         assert!(other("Bearer dTpzZWNyZXQ=") && other("Basic") && other("Basic !") && other(""));
         assert!(logins.check(None, HERE).is_err());
         assert_eq!(format!("{logins:?}"), "Logins(2 users)");

@@ -9,8 +9,8 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::clients::network;
-use crate::error::Refusal;
+use crate::error::No;
+use crate::network::network;
 
 /// The most logins of one party that wait.
 pub(crate) const MAX_WAITING: usize = 8;
@@ -53,7 +53,7 @@ impl Turns {
     ///
     /// # Errors
     /// Too many of its party wait already.
-    pub(crate) fn take(&self, client: IpAddr, name: &[u8]) -> Result<Turn<'_>, Refusal> {
+    pub(crate) fn take(&self, client: IpAddr, name: &[u8]) -> Result<Turn<'_>, No> {
         let party = Party::of(client, self.kind(name));
         let mut line = self.line();
         let ticket = line.enter(party)?;
@@ -82,14 +82,13 @@ impl Drop for Turn<'_> {
 }
 
 impl Line {
-    fn enter(&mut self, party: Party) -> Result<u64, Refusal> {
-        let full = || Refusal::too_many("too many logins under this name are waiting");
+    fn enter(&mut self, party: Party) -> Result<u64, No> {
         let ticket = self.next_ticket;
         let parties = self.waiting.len();
         match self.waiting.iter_mut().find(|(known, _)| *known == party) {
-            Some((_, tickets)) if tickets.len() >= MAX_WAITING => return Err(full()),
+            Some((_, tickets)) if tickets.len() >= MAX_WAITING => return Err(No::Busy),
             Some((_, tickets)) => tickets.push_back(ticket),
-            None if parties >= MAX_PARTIES => return Err(full()),
+            None if parties >= MAX_PARTIES => return Err(No::Busy),
             None => self.waiting.push_back((party, VecDeque::from([ticket]))),
         }
         self.next_ticket += 1;
@@ -128,8 +127,7 @@ mod tests {
         let (guesser, other) = (party("192.0.2.7", 1), party("192.0.2.7", 2));
         let guesses: Vec<u64> =
             (0..MAX_WAITING).map(|_| line.enter(guesser).unwrap_or_default()).collect();
-        let refusal = line.enter(guesser).expect_err("no more of one party");
-        assert_eq!((refusal.status, refusal.retry_after), (429, Some(5)));
+        assert_eq!(line.enter(guesser), Err(No::Busy), "no more of one party");
         let right = line.enter(other).unwrap_or_default();
         assert!(line.is_next(guesser, guesses[0]));
         line.begin();
