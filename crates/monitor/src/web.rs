@@ -1,9 +1,13 @@
 //! The file of a "web configuration", as Prometheus's own exporters take it with `--web.config.file`: TLS and users.
 //!
-//! Source: prometheus/exporter-toolkit, `docs/web-configuration.md` (v0.14). Of YAML only what such files need is read: two levels of
-//! `key: value`; what is not known is an error, since whoever wrote it relies on it.
+//! Source: prometheus/exporter-toolkit, `docs/web-configuration.md` (v0.14). What is not known is an error, since
+//! whoever wrote it relies on it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
 
 /// What such a file asks for; its paths as they lead from its folder.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,89 +31,84 @@ pub struct WebTls {
     pub newest: bool,
 }
 
-/// The keys of the first level that are read.
-const TLS: &str = "tls_server_config";
-const USERS: &str = "basic_auth_users";
-/// The keys of TLS that are read.
-const TLS_KEYS: [&str; 5] =
-    ["cert_file", "key_file", "client_auth_type", "client_ca_file", "min_version"];
+/// The file, as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    tls_server_config: Option<TlsServer>,
+    basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TlsServer {
+    cert_file: String,
+    key_file: String,
+    client_auth_type: Option<Spanned<String>>,
+    client_ca_file: String,
+    min_version: Option<Spanned<String>>,
+}
 
 /// Reads one; `folder` is that of the file, from which its paths lead.
 ///
 /// # Errors
 /// What is wrong with it, with the number of the line and no hash.
 pub fn parse(text: &str, folder: &Path) -> Result<Web, String> {
-    let mut web = Web::default();
-    let mut sections: Vec<String> = Vec::new();
-    let mut tls: Vec<(usize, String, String)> = Vec::new();
-    let mut indent = None;
-    for (at, line) in text.lines().enumerate() {
-        let number = at + 1;
-        let wrong = |why: String| format!("line {number}: {why}");
-        let content = line.trim_start_matches(' ');
-        if content.trim().is_empty() || content.starts_with('#') || line.trim_end() == "---" {
-            continue;
-        }
-        let (key, value) = entry(content).map_err(|why| wrong(why.to_owned()))?;
-        let depth = line.len() - content.len();
-        if depth == 0 {
-            match (key.as_str(), value.as_str()) {
-                (TLS | USERS, "" | "{}") => {}
-                (TLS | USERS, _) => return Err(wrong(format!("`{key}` has lines below it"))),
-                _ => {
-                    return Err(wrong(format!(
-                        "`{key}` is not known: there are {TLS} and {USERS}"
-                    )));
-                }
+    // A file of comments alone is one of nothing.
+    let document: Option<Document> = serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map_or(1, |at| at.line());
+        // What the library quotes may be a password's hash.
+        let why = match error.without_snippet() {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+                format!("`{field}` is not known: there are {}", expected.join(", "))
             }
-            if sections.contains(&key) {
-                return Err(wrong(format!("`{key}` stands there twice")));
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("`{key}` stands there twice")
             }
-            sections.push(key);
-            indent = None;
-            continue;
-        }
-        let Some(section) = sections.last() else {
-            return Err(wrong("it is indented below nothing".to_owned()));
+            _ => "it is not YAML, or not what belongs here".to_owned(),
         };
-        if *indent.get_or_insert(depth) != depth {
-            return Err(wrong("it is indented otherwise than the line before".to_owned()));
-        }
-        let rows = if section == TLS { &mut tls } else { &mut web.users };
-        if section == TLS && !TLS_KEYS.contains(&key.as_str()) {
-            return Err(wrong(format!("`{key}` is not known: {TLS} has {}", TLS_KEYS.join(", "))));
-        }
-        if rows.iter().any(|(_, known, _)| *known == key) {
-            return Err(wrong(format!("`{key}` stands there twice")));
-        }
-        rows.push((number, key, value));
-    }
-    if !tls.is_empty() {
-        web.tls = Some(WebTls::of(&tls, folder)?);
-    }
-    Ok(web)
+        format!("line {line}: {why}")
+    })?;
+    let document = document.unwrap_or_default();
+    let users = document.basic_auth_users.unwrap_or_default();
+    let users = users.into_iter().map(|(name, hash)| (line_of(&hash), name, hash.value));
+    Ok(Web {
+        tls: document.tls_server_config.map(|tls| WebTls::of(&tls, folder)).transpose()?,
+        users: users.collect(),
+    })
+}
+
+fn line_of<T>(item: &Spanned<T>) -> usize {
+    usize::try_from(item.referenced.line()).unwrap_or(1)
 }
 
 impl WebTls {
-    fn of(rows: &[(usize, String, String)], folder: &Path) -> Result<Self, String> {
-        let row = |name: &str| {
-            let found = rows.iter().find(|(_, key, value)| key == name && !value.is_empty());
-            found.map(|(number, _, value)| (*number, value.as_str()))
+    fn of(tls: &TlsServer, folder: &Path) -> Result<Self, String> {
+        let path = |name: &str| (!name.is_empty()).then(|| folder.join(name));
+        let needed = |key: &str, name: &str| {
+            path(name).ok_or_else(|| format!("tls_server_config has no {key}"))
         };
-        let path = |name: &str| row(name).map(|(_, value)| folder.join(value));
-        let needed = |name: &str| path(name).ok_or_else(|| format!("{TLS} has no {name}"));
-        let (certificate, key) = (needed("cert_file")?, needed("key_file")?);
-        let newest = match row("min_version") {
-            None | Some((_, "TLS12")) => false,
-            Some((_, "TLS13")) => true,
+        let (certificate, key) =
+            (needed("cert_file", &tls.cert_file)?, needed("key_file", &tls.key_file)?);
+        let row = |field: &Option<Spanned<String>>| {
+            field.as_ref().map(|value| (line_of(value), value.value.clone()))
+        };
+        let newest = match row(&tls.min_version) {
+            None => false,
+            Some((_, version)) if version == "TLS12" => false,
+            Some((_, version)) if version == "TLS13" => true,
             Some((number, other)) => {
                 return Err(format!(
                     "line {number}: min_version is `{other}`, and TLS12 and TLS13 are spoken"
                 ));
             }
         };
-        let authorities = path("client_ca_file");
-        let clients = match (row("client_auth_type"), authorities) {
+        let authorities = path(&tls.client_ca_file);
+        let asked = row(&tls.client_auth_type);
+        let clients = match (
+            asked.as_ref().map(|(number, word)| (*number, word.as_str())),
+            authorities,
+        ) {
             (None | Some((_, "NoClientCert")), None) => None,
             (None | Some((_, "NoClientCert")), Some(_)) => {
                 return Err(
@@ -132,80 +131,6 @@ impl WebTls {
             }
         };
         Ok(Self { certificate, key, clients, newest })
-    }
-}
-
-/// `key: value`, either of them plain or in quotes.
-fn entry(line: &str) -> Result<(String, String), &'static str> {
-    const NO: &str = "it is no `key: value`, which is all that is read of YAML";
-    if line.starts_with('\t') {
-        return Err("it is indented with a tab, which YAML does not take");
-    }
-    let (key, rest) = match line.chars().next() {
-        Some('"' | '\'') => {
-            let (key, rest) = quoted(line).ok_or(NO)?;
-            (key, rest.trim_start().strip_prefix(':').ok_or(NO)?)
-        }
-        _ => {
-            let end = line.find(": ").or_else(|| {
-                let trimmed = line.trim_end();
-                trimmed.ends_with(':').then(|| trimmed.len() - 1)
-            });
-            let (key, rest) = line.split_at(end.ok_or(NO)?);
-            (key.trim_end().to_owned(), &rest[1..])
-        }
-    };
-    // What begins so is a list, an anchor, a tag or a block.
-    let is_other =
-        |text: &str| text.starts_with(['-', '&', '*', '!', '|', '>', '?', '[', '%', '@']);
-    let rest = rest.trim();
-    let value = match rest.chars().next() {
-        Some('"' | '\'') => {
-            let (value, after) = quoted(rest).ok_or(NO)?;
-            let after = after.trim_start();
-            match after.is_empty() || after.starts_with('#') {
-                true => value,
-                false => return Err(NO),
-            }
-        }
-        Some('#') => String::new(),
-        _ => rest.split(" #").next().unwrap_or_default().trim_end().to_owned(),
-    };
-    let is_plain = !rest.starts_with(['"', '\'']);
-    match is_other(&key) || key.is_empty() || (is_plain && is_other(&value)) {
-        true => Err(NO),
-        false => Ok((key, value)),
-    }
-}
-
-/// A text in quotes from the start of a line, and what stands behind it. Of what a backslash means in double ones only `\\` and `\"` are
-/// read.
-fn quoted(line: &str) -> Option<(String, &str)> {
-    let mark = line.chars().next()?;
-    let mut out = String::new();
-    let mut rest = line.get(1..)?;
-    loop {
-        let at = rest.find([mark, '\\'])?;
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let next = from.get(1..)?;
-        rest = match (from.chars().next()?, next.chars().next()) {
-            // Two of them in single ones are one (YAML 1.2, 7.3.2).
-            ('\'', Some('\'')) if mark == '\'' => {
-                out.push('\'');
-                next.get(1..)?
-            }
-            (end, _) if end == mark => return Some((out, next)),
-            (_, Some(what @ ('\\' | '"'))) if mark == '"' => {
-                out.push(what);
-                next.get(1..)?
-            }
-            (_, _) if mark == '"' => return None,
-            (slash, _) => {
-                out.push(slash);
-                next
-            }
-        };
     }
 }
 
@@ -243,21 +168,22 @@ mod tests {
             ("http_server_config:\n  http2: false\n", "line 1: `http_server_config` is not known"),
             (
                 "tls_server_config:\n  cert: x\n",
-                "line 2: `cert` is not known: tls_server_config has cert_file",
+                "line 2: `cert` is not known: there are cert_file, key_file",
             ),
             ("tls_server_config:\n  cert_file: a\n", "tls_server_config has no key_file"),
-            ("basic_auth_users: {a: b}\n", "line 1: `basic_auth_users` has lines below it"),
-            ("basic_auth_users:\n  - a\n", "line 2: it is no `key: value`"),
-            ("basic_auth_users:\n  a: *b\n", "line 2: it is no `key: value`"),
-            ("basic_auth_users:\n\ta: b\n", "line 2: it is indented with a tab"),
-            ("basic_auth_users:\n  a: b\n   c: d\n", "line 3: it is indented otherwise"),
+            ("basic_auth_users:\n  - a\n", "line 2: it is not YAML, or not what belongs here"),
+            ("basic_auth_users:\n  a: *b\n", "line 2: it is not YAML, or not what belongs here"),
+            ("basic_auth_users:\n  a: b\n c: d\n", "line 3: it is not YAML"),
+            (
+                "basic_auth_users:\n  a: [s3cret]\n",
+                "line 2: it is not YAML, or not what belongs here",
+            ),
             ("basic_auth_users:\n  a: b\n  a: c\n", "line 3: `a` stands there twice"),
             (
                 "basic_auth_users:\nbasic_auth_users:\n",
                 "line 2: `basic_auth_users` stands there twice",
             ),
-            ("  a: b\n", "line 1: it is indented below nothing"),
-            ("junk\n", "line 1: it is no `key: value`"),
+            ("junk\n", "line 1: it is not YAML, or not what belongs here"),
             (&format!("{tls}  min_version: TLS10\n"), "line 4: min_version is `TLS10`"),
             (
                 &format!("{tls}  client_auth_type: RequestClientCert\n"),
