@@ -331,6 +331,8 @@ pub struct Subject {
     pub architectures: Vec<Sm>,
     /// It holds no torch, so that nothing is known of its CUDA.
     pub without_torch: bool,
+    /// Why nothing decides yet what it holds: "is not locked"; absent where that is decided.
+    pub undecided: Option<String>,
     /// The processor that it is for, as the kernel calls it; absent when unknown.
     pub processor: Option<String>,
     /// What else it holds that may have code for GPUs.

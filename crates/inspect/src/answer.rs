@@ -44,6 +44,16 @@ impl Answer {
         matches!(self.says, Says::Yes | Says::InPart)
     }
 
+    /// The same, where a lock was looked at that its project has left behind.
+    #[must_use]
+    pub fn of_a_stale_lock(self) -> Self {
+        let sentence = format!(
+            "Can't tell: the project was changed after it was locked. Of the lock as it is: {}",
+            self.sentence
+        );
+        Self { says: Says::CantTell, sentence }
+    }
+
     fn no(why: String) -> Self {
         Self { says: Says::No, sentence: format!("No: {why}.") }
     }

@@ -1,6 +1,6 @@
 //! What `[environment]` asks for, key by key.
 
-use pep440_rs::VersionSpecifiers;
+use pep440_rs::{Operator, VersionSpecifiers};
 use sconce_facts::DriverVersion;
 use serde::{Serialize, Serializer};
 
@@ -17,6 +17,14 @@ pub enum TorchRequest {
     None,
     /// A version or a range, PEP 440.
     Versions(#[serde(serialize_with = "as_text")] VersionSpecifiers),
+}
+
+impl TorchRequest {
+    /// Whether it is one version that is asked for.
+    pub fn is_one(&self) -> bool {
+        let Self::Versions(versions) = self else { return false };
+        versions.len() == 1 && versions.iter().all(|one| *one.operator() == Operator::Equal)
+    }
 }
 
 /// `environment.gpus`.

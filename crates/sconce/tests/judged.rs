@@ -123,3 +123,43 @@ fn which_builds_of_a_wheel_serve() {
                  the one for torch's CUDA is taken";
     assert!(code == 0 && said.contains(words), "{code} {said}");
 }
+
+/// What a project gets is not known before it is locked, or once it was changed after that: no yes.
+#[test]
+fn a_project_that_no_lock_decides() {
+    let write = |world: &World, name: &str, text: &str| {
+        std::fs::write(world.path("project").join(name), text).unwrap();
+    };
+    let world = World::new(&[pure()]);
+    std::fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    let words = "is not locked: which packages it gets is not known";
+    for environment in [
+        "requirements = [\"torch==2.1.0\"]",
+        "requirements = [\"xformers\"]\ntorch = \">=2\"",
+        "requirements = [\"cupy-cuda12x\"]\ntorch = false",
+    ] {
+        write(&world, "sconce.toml", &format!("[environment]\n{environment}\n"));
+        doctor(&world, 12, "not-locked", words);
+    }
+    // One version of torch, or the newest and nothing else, is known.
+    for environment in ["torch = \"2.15.0\"", "torch = \"2.15.0\"\nrequirements = [\"six\"]", ""] {
+        write(&world, "sconce.toml", &format!("[environment]\n{environment}\n"));
+        doctor(&world, 0, "not-judged", "ready");
+    }
+    std::fs::remove_file(world.path("project/sconce.toml")).unwrap();
+    write(&world, "requirements.txt", "torch==2.1.0\n");
+    doctor(&world, 12, "not-locked", words);
+
+    let plain = fast(90, &["libc.so.6"]);
+    let world = locked(std::slice::from_ref(&plain), &[&plain]);
+    inspected(&world, 0, "Yes");
+    let toml = std::fs::read_to_string(world.path("project/sconce.toml")).unwrap();
+    write(&world, "sconce.toml", &toml.replace("exclude = []", "exclude = [\"six\"]"));
+    inspected(&world, 12, "Can't tell: the project was changed after it was locked");
+    doctor(
+        &world,
+        12,
+        "not-locked",
+        "was changed after it was locked: which packages it gets is not known",
+    );
+}

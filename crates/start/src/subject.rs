@@ -2,7 +2,7 @@
 
 use sconce_build::Builder;
 use sconce_doctor::{Others, Snapshot, Subject};
-use sconce_lock::{Host, HostGpu, Lock, Machine, TorchFacts, TorchRequest};
+use sconce_lock::{Host, HostGpu, Lock, Machine, Requirements, TorchFacts, TorchRequest};
 use sconce_oci::Config;
 use sconce_store::{Image, Store};
 
@@ -61,7 +61,7 @@ fn processor(store: &Store, image: &Image) -> Option<String> {
 
 /// What `text` (a folder, a tag, an image) needs, without building or downloading anything: by
 /// the image of that name, by its lock, or by what a lock on the machine of `snapshot` would choose.
-/// Nothing of a project that wants no torch and has no lock: the machine alone is judged.
+/// Nothing of a project that wants nothing and has no lock: the machine alone is judged.
 ///
 /// # Errors
 /// Another kind of target, an image that says nothing of itself, a project for which there is no torch.
@@ -89,12 +89,18 @@ pub fn of_target(
     }
     let Some(project) = project else { return Err(Error::NotPulled(text.to_owned())) };
     if let Some(lock) = lock {
-        if let Err(stale) = lock.check_spec(project.spec()) {
-            builder.progress.note(&format!("judged by the lock as it is: {stale}"));
-        }
-        return Ok(Some(of_lock(text, &lock)));
+        let stale = lock.check_spec(project.spec()).is_err();
+        let undecided = stale.then(|| "was changed after it was locked".to_owned());
+        return Ok(Some(Subject { undecided, ..of_lock(text, &lock) }));
     }
-    if project.spec().environment.torch == TorchRequest::None {
+    let asked = &project.spec().environment;
+    let alone = matches!(&asked.requirements, Requirements::List(list) if list.is_empty());
+    // Any requirement may want another torch than the newest that fits this machine.
+    if !alone && !asked.torch.is_one() {
+        let undecided = Some("is not locked".to_owned());
+        return Ok(Some(Subject { undecided, ..nameless(text) }));
+    }
+    if asked.torch == TorchRequest::None {
         return Ok(None);
     }
     let host = host(snapshot);

@@ -43,6 +43,7 @@ mod node_denied;
 mod node_missing;
 mod node_stale;
 mod not_judged;
+mod not_locked;
 mod nvlsm;
 mod nvml_silent;
 mod other_processor;
@@ -142,6 +143,7 @@ pub const RULES: &[&Rule] = &[
     &device_cgroup::RULE,
     &rootless::RULE,
     &driver_too_old::RULE,
+    &not_locked::RULE,
     &not_judged::RULE,
 ];
 

@@ -14,7 +14,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(_: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
-    let Some(subject) = subject else { return Vec::new() };
+    let Some(subject) = subject.filter(|subject| subject.undecided.is_none()) else {
+        return Vec::new();
+    };
     let name = &subject.name;
     let what = match (subject.others, subject.without_torch) {
         (Others::None, _) => return Vec::new(),

@@ -44,7 +44,17 @@ fn severity(reason: &str) -> Severity {
 }
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let (Some(reason), Some(_)) = (&snapshot.driver.nvml_silence, &snapshot.driver.module) else {
+    let driver = &snapshot.driver;
+    if !driver.nvml
+        && driver.nvml_silence.is_none()
+        && driver.module.is_some()
+        && driver.libraries.is_some()
+    {
+        let finding =
+            Finding::new(&RULE, Severity::Unknown, "NVML did not answer, and nothing says why");
+        return vec![finding];
+    }
+    let (Some(reason), Some(_)) = (&driver.nvml_silence, &driver.module) else {
         return not_asked(snapshot);
     };
     // Causes that have a rule of their own.

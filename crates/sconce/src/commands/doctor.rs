@@ -92,9 +92,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             let subject =
                 sconce_start::of_target(&paths::target(target)?, "doctor", &builder, &snapshot)?;
             if subject.is_none() {
-                eprintln!(
-                    "note: `{target}` has no torch and is not locked: the machine alone is judged"
-                );
+                eprintln!("note: `{target}` asks for nothing: the machine alone is judged");
             }
             subject
         }

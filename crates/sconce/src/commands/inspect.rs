@@ -92,6 +92,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let answer =
         args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref())).transpose()?;
+    let stale = !Target::is_name(&args.subject) && locked::is_stale(Path::new(&args.subject));
+    if stale {
+        eprintln!(
+            "note: {} was changed after it was locked, and this is of the lock as it is; `sconce lock` decides anew",
+            args.subject
+        );
+    }
+    // What a changed project gets nobody knows.
+    let answer = answer
+        .map(|answer| if stale && answer.ready() { answer.of_a_stale_lock() } else { answer });
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::unwritable)?);
     }

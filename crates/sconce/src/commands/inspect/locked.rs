@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sconce_build::Project;
 use sconce_inspect::source::Subject;
 use sconce_inspect::{Basis, Known, Report, by_facts};
 use sconce_lock::Lock;
@@ -22,6 +23,15 @@ pub fn lock_at(path: &Path) -> Option<PathBuf> {
         true => inside.symlink_metadata().is_ok().then_some(inside),
         false => path.extension().is_some_and(|end| end == "lock").then(|| path.to_owned()),
     }
+}
+
+/// Whether a project lies at `path` that asks for other than its lock has.
+pub(super) fn is_stale(path: &Path) -> bool {
+    let Some(lock) = lock_at(path).filter(|_| path.is_dir()) else { return false };
+    let lock =
+        sconce_open::read_to_string(&lock, LIMIT).ok().and_then(|text| Lock::parse(&text).ok());
+    let project = Project::folder(path).ok();
+    matches!((lock, project), (Some(lock), Some(project)) if lock.check_spec(project.spec()).is_err())
 }
 
 /// Looks for the bytes that the lock at `path`, called `name`, stands for.
