@@ -285,7 +285,7 @@ impl Call {
                 HEADERS if mine => {
                     let block = self.headers(&frame)?;
                     let found = hpack::read(&block);
-                    if let Some(http) = found.http.filter(|http| *http != 200 && *http >= 200) {
+                    if let Some(http) = found.http.filter(|http| *http > 200) {
                         return Err(Failed::Refused(format!("HTTP status {http}")));
                     }
                     status = found.status.map(|status| (status, found.message)).or(status);

@@ -130,7 +130,10 @@ fn kubelet(socket: &Path, script: &Arc<Mutex<Script>>) -> Arc<Mutex<Vec<u8>>> {
                         break;
                     }
                 }
-                while !script.ends {
+                loop {
+                    if script.ends {
+                        break;
+                    }
                     let count = stream.read(&mut bytes).unwrap_or(0);
                     if count == 0 {
                         break;
