@@ -418,6 +418,8 @@ fn every_rule_is_met() {
         others: Others::Unknown,
         ..Subject::default()
     };
+    let undecided = Some("is not locked".to_owned());
+    let bare = Subject { name: "a project".into(), undecided, ..Subject::default() };
     let mut met = BTreeSet::new();
     let mut snapshots: Vec<Snapshot> = worlds.into_iter().map(snapshot).collect();
     // No world has the settings of a kernel, nor a complaint of a GPU that answers.
@@ -438,7 +440,7 @@ fn every_rule_is_met() {
     (jetson.kernel, jetson.modules) = (Some("5.15.148-tegra".into()), vec!["nvgpu".into()]);
     snapshots.extend([host, jetson]);
     for snapshot in snapshots {
-        for subject in [None, Some(&subject), Some(&cpu), Some(&unread)] {
+        for subject in [None, Some(&subject), Some(&cpu), Some(&unread), Some(&bare)] {
             met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));
         }
     }

@@ -67,7 +67,7 @@ pub fn board() -> String {
         ),
         table(
             "What runs",
-            "max by (instance, gpu, runtime, name, image, image_digest, slurm_job, pod_uid) (sconce_workload_info{instance=~\"$instance\", gpu=~\"$gpu\"})",
+            "max by (instance, gpu, runtime, name, image, image_digest, slurm_job, namespace, pod, pod_uid) (sconce_workload_info{instance=~\"$instance\", gpu=~\"$gpu\"})",
         ),
     ];
     for (title, metric, unit) in METRICS {

@@ -183,7 +183,8 @@ fn told(finding: &Finding, until_ms: Option<u64>) -> Told {
 fn running(gpu: &Gpu) -> Vec<Running> {
     let of = |workload: &Workload, program: &str, user: &str| {
         let id = workload.container.get(..12).unwrap_or(&workload.container);
-        let names = [workload.name.as_str(), id, program];
+        let pod = workload.pod_name().unwrap_or_default();
+        let names = [pod.as_str(), workload.name.as_str(), id, program];
         Running {
             name: short(names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()),
             image: short(&workload.image),

@@ -17,6 +17,9 @@ pub struct Sample {
     /// Why there is nothing of NVML, where there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence: Option<String>,
+    /// Why the kubelet does not name the pods, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<String>,
     /// The kernel's log is read; else errors come by NVML's events alone, and those of NVSwitches not at all.
     pub kernel_log: bool,
     /// NVML reports errors of GPUs.
@@ -68,7 +71,7 @@ pub struct Gpu {
     /// Its instances.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
-    /// Our own containers that were given it, whether they use it or not.
+    /// Our own containers and the pods that were given it, whether they use it or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Workload>,
     /// The processes on it; absent where NVML does not say.
@@ -98,6 +101,9 @@ pub struct Instance {
     pub gpu_instance: u32,
     /// Compute instance within it.
     pub compute_instance: u32,
+    /// Pods that were given it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Workload>,
     /// Its values.
     pub values: Values,
 }
@@ -138,7 +144,7 @@ pub struct Workload {
     /// The container's id.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub container: String,
-    /// Its name.
+    /// Its name, in its pod where it has one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The image, as it was called at the start.
@@ -153,6 +159,12 @@ pub struct Workload {
     /// The pod's uid.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pod_uid: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// Its namespace.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// The job's number.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub slurm_job: String,
@@ -162,6 +174,11 @@ impl Workload {
     /// Whether nothing is known.
     pub fn is_none(&self) -> bool {
         self.runtime.is_empty()
+    }
+
+    /// `namespace/pod`, where both are known.
+    pub fn pod_name(&self) -> Option<String> {
+        (!self.pod.is_empty()).then(|| format!("{}/{}", self.namespace, self.pod))
     }
 }
 

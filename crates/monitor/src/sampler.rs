@@ -18,6 +18,7 @@ use sconce_gpu::nvml::{self, Fabric};
 
 use crate::kernel::KernelLog;
 use crate::owner::{OwnContainer, Owners};
+use crate::pods::{Places, Pods};
 use crate::ports::{INFINIBAND, Ports};
 use crate::sample::{Event, EventKind, Gpu, Process, Sample, UNKNOWN};
 use crate::worker::{Found, Look, Worker};
@@ -51,6 +52,8 @@ pub struct Options {
     pub kernel_log: PathBuf,
     /// Where ports of InfiniBand are.
     pub infiniband: PathBuf,
+    /// Where pods are looked for; absent where nobody wants to know.
+    pub pods: Option<Places>,
     /// Finds our own containers.
     pub own: FindOwn,
     /// Whether errors are waited for; who looks once has no use for them.
@@ -65,6 +68,7 @@ impl Options {
             interval: Duration::from_secs(1),
             kernel_log: PathBuf::from("/dev/kmsg"),
             infiniband: PathBuf::from(INFINIBAND),
+            pods: Some(Places::default()),
             own,
             listen: true,
         }
@@ -82,6 +86,7 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
     let mut log = KernelLog::open(&options.kernel_log).ok();
     let mut owners = Owners::new(Path::new("/proc"), Path::new("/etc/passwd"));
     let ports = Ports::watch(&options.infiniband);
+    let mut pods = options.pods.as_ref().and_then(Pods::watch);
     let mut own_at: Option<Instant> = None;
     let pids = std::fs::read_link("/proc/self/ns/pid");
     let sees_processes = pids.is_ok_and(|pids| pids.as_os_str() == FIRST_PIDS);
@@ -98,6 +103,7 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
         let mut events = machine.events();
         events.extend(log.as_mut().map(|log| log.news(at_ms)).unwrap_or_default());
         let mut sample = machine.sample(at_ms, events, &mut owners, sees_processes);
+        sample.kubelet = pods.as_mut().and_then(|pods| pods.name(&mut sample.gpus));
         sample.ports = ports.as_ref().map(Ports::now).unwrap_or_default();
         if !wanted(sample) {
             if let Some(open) = machine.open.take() {
@@ -276,6 +282,7 @@ impl Machine {
             gpus,
             ports,
             events,
+            kubelet: None,
         }
     }
 

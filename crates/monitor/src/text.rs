@@ -7,13 +7,14 @@ use crate::counters::Counters;
 use crate::metric::{Kind, METRICS, Metric, Values};
 use crate::names::{DRIVER_VERSION, Names, ROWS, XID};
 use crate::ports::{COUNTERS, Port};
-use crate::sample::{Gpu, Instance, Sample, Workload};
+use crate::sample::{Gpu, Instance, Sample};
 use crate::watch::Finding;
+use crate::workloads::{holder, workloads};
 
 /// Characters kept of a label's value.
 const LONGEST: usize = 256;
 /// Processes of a GPU that are given out one by one.
-const MOST_PROCESSES: usize = 256;
+pub(crate) const MOST_PROCESSES: usize = 256;
 
 /// The two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub struct Page<'a> {
     pub stale_ms: u64,
 }
 
-struct Out {
+pub(crate) struct Out {
     text: String,
     format: Format,
 }
@@ -94,7 +95,7 @@ struct Out {
 impl Out {
     /// HELP and TYPE. OpenMetrics names a counter's family without `_total`; a counter without that ending
     /// (dcgm-exporter's) is `unknown` there.
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let (name, kind) = match (self.format, kind, name.strip_suffix("_total")) {
             (Format::OpenMetrics, "counter", Some(family)) => (family, kind),
             (Format::OpenMetrics, "counter", None) => (name, "unknown"),
@@ -110,7 +111,7 @@ impl Out {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn row(&mut self, name: &str, labels: &str, value: f64) {
+    pub(crate) fn row(&mut self, name: &str, labels: &str, value: f64) {
         let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
     }
 }
@@ -131,7 +132,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// `name="value",…` of those that are not empty.
-fn labels(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
         if !out.is_empty() {
@@ -182,6 +183,11 @@ fn dcgm_labels(page: &Page<'_>, gpu: &Gpu, instance: Option<&Instance>) -> Strin
         if page.counters.map_or(wanted, |counters| counters.get(name).is_some()) {
             pairs.push((name, driver.to_owned()));
         }
+    }
+    if let Some(pod) = holder(gpu, instance) {
+        pairs.push(("container", pod.name.clone()));
+        pairs.push(("namespace", pod.namespace.clone()));
+        pairs.push(("pod", pod.pod.clone()));
     }
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
     labels(&pairs)
@@ -435,39 +441,6 @@ fn processes(out: &mut Out, fresh: &[&Gpu]) {
             ]);
             out.row(name, &labels, memory as f64);
         }
-    }
-}
-
-/// One row for each workload on each GPU, to join on: its labels on every series would multiply them.
-fn workloads(out: &mut Out, fresh: &[&Gpu]) {
-    let mut seen: BTreeSet<(u32, &str, &Workload)> = BTreeSet::new();
-    for gpu in fresh {
-        let processes = gpu.processes.iter().flatten().take(MOST_PROCESSES);
-        let all = processes.map(|process| &process.workload).chain(&gpu.holders);
-        for workload in all.filter(|workload| !workload.is_none()) {
-            seen.insert((gpu.index, &gpu.uuid, workload));
-        }
-    }
-    if seen.is_empty() {
-        return;
-    }
-    let name = "sconce_workload_info";
-    out.family(name, "info", "What runs on a GPU: container, image and lock, pod, job");
-    for (index, uuid, workload) in seen {
-        let index = index.to_string();
-        let labels = labels(&[
-            ("gpu", &index),
-            ("UUID", uuid),
-            ("runtime", &workload.runtime),
-            ("container", &workload.container),
-            ("name", &workload.name),
-            ("image", &workload.image),
-            ("image_digest", &workload.image_digest),
-            ("lock", &workload.lock),
-            ("pod_uid", &workload.pod_uid),
-            ("slurm_job", &workload.slurm_job),
-        ]);
-        out.row(name, &labels, 1.0);
     }
 }
 

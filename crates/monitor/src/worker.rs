@@ -199,6 +199,7 @@ impl Eye {
                 gpu_instance: instance.gpu_instance,
                 compute_instance: instance.compute_instance,
                 values,
+                ..Instance::default()
             });
         }
         Ok(look)

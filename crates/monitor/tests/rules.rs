@@ -382,6 +382,40 @@ fn what_containers_were_given() {
     "#]].assert_eq(&out);
 }
 
+/// A pod's GPU is nobody else's: one that it does not use is told of, with its name.
+#[test]
+fn what_pods_were_given() {
+    let row = LOADS.iter().find(|(name, _)| *name == "memory held").unwrap();
+    let pod = |pod: &str| Workload {
+        runtime: "kubernetes".into(),
+        name: "main".into(),
+        pod: pod.into(),
+        namespace: "ml".into(),
+        ..Workload::default()
+    };
+    let mut out = String::new();
+    let mut say = |name: &str, gpu: Gpu| {
+        out += &format!("{name}: {}\n", held(1900, |_| of(gpu.clone())).join("; "));
+    };
+    let used = Gpu { holders: vec![pod("train-0")], ..loaded(&row.1) };
+    let mut empty = Gpu { processes: Some(Vec::new()), ..used.clone() };
+    empty.values.set(MemoryUsed, Some(0.0));
+    let own = Workload { runtime: "sconce".into(), name: "mine".into(), ..Workload::default() };
+    say("memory", used.clone());
+    say("no process", empty.clone());
+    say("shared", Gpu { holders: vec![pod("b"), pod("a"), pod("a")], ..empty.clone() });
+    say("our own", Gpu { holders: vec![own], ..empty.clone() });
+    say("nobody", Gpu { holders: Vec::new(), ..empty });
+    expect![[r#"
+        memory: note held-idle: 4.0 GB held by pod ml/train-0, 122 W
+        no process: note held-idle: 0.0 GB held by pod ml/train-0, without a process, 122 W
+        shared: note held-idle: 0.0 GB held by pod ml/a, ml/b, without a process, 122 W
+        our own: 
+        nobody: 
+    "#]]
+    .assert_eq(&out);
+}
+
 #[test]
 fn errors_by_the_catalogue() {
     let xid = |code: u32, at: u64| Event {

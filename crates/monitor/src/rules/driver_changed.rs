@@ -28,8 +28,10 @@ fn check(window: &Window) -> Vec<Seen> {
     for gpu in &now.gpus {
         let Some(then) = before.gpus.iter().find(|then| then.uuid == gpu.uuid) else { continue };
         for holder in gpu.holders.iter().filter(|holder| then.holders.contains(holder)) {
-            let evidence = format!("{}: from {old} to {driver}", holder.name);
-            all.push(Seen { key: holder.container.clone(), ..seen(gpu, evidence) });
+            let name = holder.pod_name().unwrap_or_else(|| holder.name.clone());
+            let evidence = format!("{name}: from {old} to {driver}");
+            let key = holder.pod_name().unwrap_or_else(|| holder.container.clone());
+            all.push(Seen { key, ..seen(gpu, evidence) });
         }
     }
     all

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Rule, percent, seconds, seen};
 use crate::metric::Metric;
-use crate::sample::Gpu;
+use crate::sample::{Gpu, Workload};
 use crate::watch::{Seen, Severity};
 use crate::window::{Recent, Window};
 
@@ -115,7 +115,8 @@ fn job(gpu: &Gpu) -> Option<String> {
         })
         .collect();
     if keys.is_empty() {
-        keys = gpu.holders.iter().map(|holder| holder.container.clone()).collect();
+        let key = |holder: &Workload| holder.pod_name().unwrap_or_else(|| holder.container.clone());
+        keys = gpu.holders.iter().map(key).collect();
     }
     keys.sort();
     keys.dedup();

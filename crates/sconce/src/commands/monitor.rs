@@ -17,6 +17,7 @@ use sconce_monitor::counters::Counters;
 use sconce_monitor::exporter::Exporter;
 use sconce_monitor::guarded::{Guard, serve_guarded};
 use sconce_monitor::history::History;
+use sconce_monitor::pods::{Places, SOCKET};
 use sconce_monitor::recording::{Recorder, Replay};
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
@@ -96,6 +97,10 @@ pub struct Args {
     /// Keep no history
     #[arg(long, conflicts_with = "history")]
     no_history: bool,
+    /// The kubelet's socket of pod resources, which says what pod has which GPU: labels `pod`, `namespace` and `container`
+    /// [/var/lib/kubelet/pod-resources/kubelet.sock, where it is there]
+    #[arg(long, value_name = "PATH", conflicts_with = "replay")]
+    kubelet_socket: Option<PathBuf>,
     /// End after so long
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
@@ -247,6 +252,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let (mut unwritten, mut unkept) = (false, false);
     let mut full = false;
     let mut silent: Option<String> = None;
+    let mut told = Vec::new();
     let take = |sample: Sample| -> bool {
         if silent != sample.silence {
             silent.clone_from(&sample.silence);
@@ -254,6 +260,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
                 eprintln!("note: NVML does not answer: {why}; it is asked again");
             }
         }
+        tell_of_kubelet(&sample, &mut told);
         // Who serves metrics goes on doing so on a full disk; who only writes has failed.
         let mut lost = |failure: Failure| {
             if alone {
@@ -410,7 +417,26 @@ fn costs(lived: Duration) -> String {
 }
 
 fn options(args: &Args) -> Options {
-    Options { interval: args.interval, ..Options::new(Box::new(own::library), own::finder()) }
+    let places = Places {
+        socket: args.kubelet_socket.clone().unwrap_or_else(|| SOCKET.into()),
+        expected: args.kubelet_socket.is_some(),
+        // Who looks once has no later sample that names them; a kubelet has two seconds.
+        first: if args.once { Duration::from_millis(2500) } else { Duration::ZERO },
+        ..Places::default()
+    };
+    let options = Options::new(Box::new(own::library), own::finder());
+    Options { interval: args.interval, pods: Some(places), ..options }
+}
+
+/// Says once each why the kubelet does not name the pods; it is asked again all the same.
+fn tell_of_kubelet(sample: &Sample, told: &mut Vec<String>) {
+    const MOST: usize = 16;
+    if let Some(why) = sample.kubelet.as_ref().filter(|why| !told.contains(why))
+        && told.len() < MOST
+    {
+        eprintln!("note: {why}; it is asked again");
+        told.push(why.clone());
+    }
 }
 
 /// What others on the network get to see, where that is to be said.
@@ -488,9 +514,11 @@ fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
         None => {
             // What goes on between two looks takes two looks.
             let mut left = 2;
+            let mut told = Vec::new();
             let interval = args.interval.min(Duration::from_secs(1));
             sampler::run(Options { interval, ..options(args) }, |sample| {
                 silence.clone_from(&sample.silence);
+                tell_of_kubelet(&sample, &mut told);
                 drop(exporter.push(sample).0);
                 left -= 1;
                 left > 0 && silence.is_none()

@@ -52,7 +52,7 @@ pub fn tell(buses: &[String], hold: Option<Duration>) -> Result<ExitCode, Failur
     // A terminal of the container's is raw.
     let end = if std::io::stderr().is_terminal() { "\r\n" } else { "\n" };
     let options = Options::new(Box::new(own::library), Box::new(Vec::new));
-    sampler::run(Options { interval: INTERVAL, ..options }, |sample: Sample| {
+    sampler::run(Options { interval: INTERVAL, pods: None, ..options }, |sample: Sample| {
         let sample = Arc::new(sample);
         let ours = |uuid: &str| {
             sample.gpus.iter().any(|gpu| gpu.uuid == uuid && buses.contains(&gpu.bus_id))

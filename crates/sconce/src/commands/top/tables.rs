@@ -97,12 +97,13 @@ pub fn gpus(sample: &Sample) -> String {
 pub fn of_process(gpu: &Gpu, process: &Process) -> Vec<String> {
     let workload = &process.workload;
     let short = workload.container.get(..12).unwrap_or(&workload.container);
-    let container = match (workload.name.is_empty(), short.is_empty()) {
-        (false, _) => workload.name.clone(),
-        (true, false) => format!("{}:{short}", workload.runtime),
-        (true, true) if !workload.slurm_job.is_empty() => format!("job {}", workload.slurm_job),
-        (true, true) => "-".to_owned(),
-    };
+    let container =
+        workload.pod_name().unwrap_or_else(|| match (workload.name.is_empty(), short.is_empty()) {
+            (false, _) => workload.name.clone(),
+            (true, false) => format!("{}:{short}", workload.runtime),
+            (true, true) if !workload.slurm_job.is_empty() => format!("job {}", workload.slurm_job),
+            (true, true) => "-".to_owned(),
+        });
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     vec![
         gpu.index.to_string(),
