@@ -14,7 +14,7 @@ pub fn reachable(program: &Path) -> bool {
 
 /// The unit. It reads the kernel's log where `kernel.dmesg_restrict` allows that; the line for a capability is
 /// there to be switched on.
-pub fn unit(program: &str, listen: &str) -> String {
+pub fn unit(program: &str, options: &str) -> String {
     // systemd takes `%` for a specifier, and a quoted argument whole.
     let program = program.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!(
@@ -24,7 +24,7 @@ pub fn unit(program: &str, listen: &str) -> String {
          After=nvidia-persistenced.service network.target\n\
          \n\
          [Service]\n\
-         ExecStart=\"{program}\" monitor --listen {listen}\n\
+         ExecStart=\"{program}\" monitor {options}\n\
          Restart=on-failure\n\
          RestartSec=5\n\
          DynamicUser=yes\n\

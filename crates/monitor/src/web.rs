@@ -70,6 +70,15 @@ pub fn parse(text: &str, folder: &Path) -> Result<Web, String> {
         format!("line {line}: {why}")
     })?;
     let document = document.unwrap_or_default();
+    // A list that was cut off or commented out would open what it is to close.
+    if document.basic_auth_users.as_ref().is_none_or(BTreeMap::is_empty) {
+        if document.basic_auth_users.is_some() {
+            return Err("basic_auth_users names nobody".to_owned());
+        }
+        if document.tls_server_config.is_none() {
+            return Err("it asks for neither TLS nor a login".to_owned());
+        }
+    }
     let users = document.basic_auth_users.unwrap_or_default();
     let users = users.into_iter().map(|(name, hash)| (line_of(&hash), name, hash.value));
     Ok(Web {
@@ -144,7 +153,6 @@ mod tests {
 
     #[test]
     fn what_exporters_take() {
-        assert_eq!(read("# nothing\n\n"), Ok(Web::default()));
         let web = read(
             "---\ntls_server_config:\n  cert_file: server.crt # ours\n  key_file: '/keys/it''s.key'\n  client_auth_type: \"RequireAndVerifyClientCert\"\n  client_ca_file: ca.crt\n  min_version: TLS13\n\nbasic_auth_users:\n    alice: $2y$10$abc\n    \"b: \\\"b\\\"\": $2b$05$def\n",
         )
@@ -183,6 +191,9 @@ mod tests {
                 "basic_auth_users:\nbasic_auth_users:\n",
                 "line 2: `basic_auth_users` stands there twice",
             ),
+            ("# nothing\n\n", "it asks for neither TLS nor a login"),
+            ("basic_auth_users:\n", "it asks for neither TLS nor a login"),
+            ("basic_auth_users: {}\n", "basic_auth_users names nobody"),
             ("junk\n", "line 1: it is not YAML, or not what belongs here"),
             (&format!("{tls}  min_version: TLS10\n"), "line 4: min_version is `TLS10`"),
             (

@@ -210,3 +210,25 @@ fn what_was_wrong_and_what_ran() {
     // Another time.
     assert_eq!(events::read(folder.path(), BEGIN + 91_000, BEGIN + 92_000), (vec![], vec![]));
 }
+
+/// Of a segment that can't be read only its own time is missing, not that of finer ones.
+#[test]
+fn what_cant_be_read_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = History::open(folder.path()).unwrap();
+    for second in 0..60 {
+        history.push(&sample(BEGIN + second * 1000, 2, 100.0)).unwrap();
+    }
+    let later = "{\"sconce_history\":2,\"every_ms\":60000,\"metrics\":[],\"gpus\":[]}\n";
+    for (name, text) in [("minute", later), ("quarter", ""), ("minute", "junk")] {
+        let path = folder.path().join(format!("{name}-{:013}.rows", BEGIN - 5 * MINUTE));
+        fs::write(&path, text).unwrap();
+        let span = read(folder.path(), BEGIN - 59 * MINUTE, BEGIN + MINUTE, 600);
+        assert!(
+            span.at_ms.len() > 5 && span.gpus.len() == 2,
+            "{name} {text}: {}",
+            span.at_ms.len()
+        );
+        fs::remove_file(&path).unwrap();
+    }
+}

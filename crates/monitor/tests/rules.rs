@@ -235,6 +235,8 @@ fn faults() {
     say("gen at work", held(200, slow));
     say("replays at once", held(5, |second| of(with(PcieReplays, (second * 3) as f64))));
     say("link errors at once", held(3, |second| of(with(NvlinkReplays, second as f64))));
+    let moment = |second| of(with(ClockReasons, if second == 300 { 8. } else { 0. }));
+    say("a moment's slowdown", held(320, moment));
     say("brake at once", held(12, |_| of(with(ClockReasons, 0x80 as f64))));
     say("replays", held(600, |second| of(with(PcieReplays, (second / 20) as f64))));
     say("heat", held(120, |_| of(with(ClockReasons, 0x20 as f64))));
@@ -267,7 +269,8 @@ fn faults() {
         gen at work: warning pcie-narrow: generation 3 of 5 under load
         replays at once: warning pcie-replays: 15 in ten minutes
         link errors at once: warning nvlink-errors: in two minutes 0 checksum errors, 3 replays, 0 recoveries
-        brake at once: critical hardware-slowdown: 100% of the last minute
+        a moment's slowdown: 
+        brake at once: critical hardware-slowdown: 100% of the last 10 s
         replays: warning pcie-replays: 30 in ten minutes
         heat: warning thermal-throttle: 100% of the last 30 s, 40 C, 0 MHz
         brake: critical hardware-slowdown: 100% of the last minute

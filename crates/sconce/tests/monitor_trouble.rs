@@ -100,5 +100,17 @@ fn a_unit_of_a_program_out_of_reach() {
     let unit = String::from_utf8_lossy(&output.stdout);
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(unit.contains("ExecStart=\"/usr/local/bin/sconce\" monitor"), "{unit}");
+    // What it takes along, and what a service without privileges could not use.
+    let words =
+        ["monitor", "--print-unit", "--listen", ":9401", "--interval", "5s", "--names", "both"];
+    let (code, unit, _) = world.says(&words);
+    let start = " monitor --listen [::]:9401 --interval 5000ms --names both\n";
+    assert!(code == 0 && unit.contains(start), "{unit}");
+    for words in
+        [["--history", "h"], ["--textfile", "x.prom"], ["--record", "r.gz"], ["--for", "3s"]]
+    {
+        let (code, _, err) = world.says(&[&["monitor", "--print-unit"], &words[..]].concat());
+        assert!(code == 2 && err.contains(words[0]), "{code} {err}");
+    }
     assert!(err.contains("sudo install -m 755") && err.contains("/usr/local/bin/sconce"), "{err}");
 }

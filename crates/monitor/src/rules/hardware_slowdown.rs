@@ -2,6 +2,7 @@
 
 use super::{Rule, each, percent, seconds};
 use crate::metric::Metric;
+use crate::sample::Gpu;
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
 
@@ -21,14 +22,21 @@ pub const RULE: Rule = Rule {
     check,
 };
 
+/// The share of a minute from which on it is more than a moment.
+const OFTEN: f64 = 0.1;
+
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let recent = window.so_far(gpu, 60)?;
         // Heat alone has a rule of its own.
-        let share = recent.share(|gpu| {
+        let slowed = |gpu: &Gpu| {
             let bits = gpu.values.get(Metric::ClockReasons).unwrap_or(0.0) as u64;
             bits & 0x80 != 0 || (bits & 0x8 != 0 && bits & 0x40 == 0)
-        });
-        (share >= 0.01).then(|| format!("{} of the last minute", percent(share)))
+        };
+        let minute = window.recent(gpu, 60).map(|recent| recent.share(slowed));
+        if let Some(share) = minute.filter(|share| *share >= OFTEN) {
+            return Some(format!("{} of the last minute", percent(share)));
+        }
+        let share = window.so_far(gpu, 10)?.share(slowed);
+        (share >= 0.5).then(|| format!("{} of the last 10 s", percent(share)))
     })
 }

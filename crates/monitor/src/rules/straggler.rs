@@ -70,7 +70,9 @@ fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
         if mine < WORK {
             continue;
         }
-        if mine > median * MORE {
+        // Several that compute so much are a part of the job with other work.
+        let alone = work.iter().filter(|work| **work * MORE > mine).count() == 1;
+        if mine > median * MORE && alone {
             let evidence = format!(
                 "{name} {}, the other {others} of its job {}",
                 percent(mine),

@@ -11,7 +11,7 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "xid",
     title: "The driver reports a GPU error",
-    why: "An Xid by NVML's events or in the kernel's log. NVIDIA's catalogue says of each number whether the program is at fault, or what has to be reset or replaced; one that comes in five bursts within a day on one GPU is no longer the program's",
+    why: "An Xid by NVML's events or in the kernel's log. NVIDIA's catalogue says of each number whether the program is at fault, or what has to be reset or replaced; one that comes in five bursts within a day on one GPU is no longer the program's. It is told of for a quarter of an hour",
     action: "what the catalogue says of the number: start the program again; or reset the GPU, restart the machine, or have the card replaced",
     source: "NVIDIA Xid catalogue (crates/facts/data/xid.toml); bursts: NVSentinel health-events-analyzer, values.yaml (5 bursts of 3 minutes within 24 h; 31 and 45 excluded)",
     severity: Severity::Warning,

@@ -66,7 +66,7 @@ pub struct Args {
     listen: Option<SocketAddr>,
     /// Ask for logins and encrypt, as this file says, which Prometheus's exporters take as `--web.config.file`:
     /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "print_unit"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "once")]
     web_config: Option<PathBuf>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
@@ -113,8 +113,11 @@ pub struct Args {
     /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
     #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
     tell: Vec<String>,
-    /// Print a systemd unit that runs this without privileges, and end
-    #[arg(long)]
+    /// Print a systemd unit that runs this without privileges, with --listen, --interval and --names as given, and end
+    #[arg(long, conflicts_with_all = [
+        "web_config", "collectors", "textfile", "once", "record", "replay", "history", "no_history", "kubelet_socket",
+        "duration", "hold", "print_dashboard",
+    ])]
     print_unit: bool,
     /// Print a dashboard for Grafana to import, over our names and dcgm-exporter's, and end
     #[arg(long)]
@@ -185,8 +188,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.print_unit {
         let program = unit_program();
-        let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
-        print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &listen));
+        print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &unit_options(args)));
         return Ok(ExitCode::SUCCESS);
     }
     if args.print_dashboard {
@@ -321,6 +323,19 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprint!("{}", costs(begun.elapsed()));
     }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// What a unit's program is told.
+fn unit_options(args: &Args) -> String {
+    let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
+    let mut options = format!("--listen {listen}");
+    if args.interval != Duration::from_secs(1) {
+        options += &format!(" --interval {}ms", args.interval.as_millis());
+    }
+    if let Some(names) = args.names.to_possible_value().filter(|names| names.get_name() != "dcgm") {
+        options += &format!(" --names {}", names.get_name());
+    }
+    options
 }
 
 /// Which program a unit starts: this one, if the unit's user can reach it.

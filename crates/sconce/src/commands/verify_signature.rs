@@ -92,6 +92,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         None => {
             let image = stored(&context, args, &target, &architecture)?;
+            // Of other bytes than those that are signed nothing is said.
+            context.store.manifest(&image)?;
             let names = pulled_as(&target, &image);
             let own = sconce_oci::Config::parse(&context.store.config(&image)?);
             let own = own.map_or(architecture, |config| config.architecture);
