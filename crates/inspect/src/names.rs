@@ -158,6 +158,12 @@ impl Alternative {
     }
 }
 
+/// The CUDA major of the builds that lie in a folder of this name.
+pub fn cuda_of_folder(folder: &str) -> Option<u16> {
+    let is_one = ROWS.cuda_folder.names.iter().any(|name| name == folder);
+    folder.strip_prefix("cu").filter(|_| is_one)?.parse().ok()
+}
+
 /// Whether this library is there for GPUs of other makers.
 pub fn is_of_other_gpus(name: &str) -> bool {
     starts(&ROWS.other_gpus, name)
