@@ -2,6 +2,7 @@
 
 mod asked_for;
 mod builds;
+mod by_name;
 mod code;
 mod imported;
 mod opened;

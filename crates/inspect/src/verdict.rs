@@ -269,11 +269,12 @@ impl Service {
 }
 
 /// Which of these libraries are what there is to run: torch's own code; without it the modules that
-/// Python imports; without them all that NVIDIA does not bring.
+/// Python imports; without them all that NVIDIA does not bring. What is called like a module and can't be imported is none
+/// of them: its package loads it by its path, as torchao does, and has kernels for other GPUs elsewhere.
 fn core<'a>(libraries: &[(&'a Library, Service)]) -> BTreeSet<&'a str> {
     let nvidias = |library: &Library| names::is_of_nvidia(library.soname());
     let with = |is: &dyn Fn(&Library) -> bool| -> BTreeSet<&'a str> {
-        let libraries = libraries.iter().filter(|(library, _)| is(library));
+        let libraries = libraries.iter().filter(|(library, _)| !library.by_name && is(library));
         libraries.map(|(library, _)| library.path.as_str()).collect()
     };
     let ranks: [&dyn Fn(&Library) -> bool; 4] = [
@@ -321,7 +322,10 @@ pub fn verdict(
     let of_torch = libraries.iter().any(|(library, _)| names::is_core(library.name()));
     let mut fails = libraries.iter().filter(is_core).map(|(_, service)| service.fails());
     // torch's own code is one program in several files; modules of packages are many programs.
-    let dead = if of_torch { fails.any(|fails| fails) } else { fails.all(|fails| fails) };
+    let dead = match of_torch {
+        true => fails.any(|fails| fails),
+        false => !core.is_empty() && fails.all(|fails| fails),
+    };
     let outcome = if libraries.is_empty() {
         let any = scan.libraries.iter().any(Library::has_gpu_code);
         if any { Outcome::Unlinked } else { Outcome::NoGpuCode }

@@ -183,3 +183,35 @@ fn builds_in_folders_are_alternatives() {
     says(&wheel, "--for b200 --driver 580.65.06", 0, "CUDA 13 runs with driver 580.65.06");
     says(&wheel, "--for v100", 1, "has no code for V100");
 }
+
+/// A library that is called like a module and can't be imported is loaded by name, if at all.
+#[test]
+fn libraries_called_like_modules() {
+    let plain = |sms: &[u32]| build(sms).exports("TORCH_LIBRARY_init_x", None);
+    let wheel = |hopper: &Library, other: &Library| {
+        Wheel::new("quantized", "0.18.0")
+            .tag("cp310-abi3-manylinux_2_28_x86_64")
+            .file("quantized/_C_90a.abi3.so", &hopper.build())
+            .file("quantized/_C_mx.cpython-310-x86_64-linux-gnu.so", &other.build())
+    };
+    let plains = wheel(&plain(&[90]), &plain(&[100]));
+    let part =
+        "Yes, in part: it runs on RTX 4090, but quantized/_C_90a.abi3.so has nothing for it.";
+    says(&plains, "--for 4090", 11, part);
+    // One that can be imported is what there is to run.
+    let module = plain(&[90]).exports("PyInit__C_90a", None);
+    says(
+        &wheel(&module, &plain(&[100])),
+        "--for 4090",
+        1,
+        "quantized/_C_90a.abi3.so has no code for RTX 4090",
+    );
+
+    // In an environment its tag decides nothing, and `build` takes it.
+    let world = World::new(std::slice::from_ref(&plains));
+    world.asks("exclude = []");
+    world.locks();
+    let store = Store::open(world.path("store")).unwrap();
+    store.put_bytes(&plains.build()).unwrap();
+    inspected(&world, 11, "Yes, in part: it runs on H100");
+}
