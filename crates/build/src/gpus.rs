@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use sconce_facts::Capability;
-use sconce_inspect::scan::{self, Scan};
+use sconce_inspect::scan::{self, Library, Scan};
 use sconce_inspect::sieve::{Caught, Sieve};
 use sconce_inspect::verdict::{Outcome, Verdict, verdict};
 use sconce_layer::{LayerPlan, Meta, Unpack};
@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::error::Error;
 
 /// The memo that leads from a plan's key to what was caught of its layer.
-const MEMO: &str = "gpu-code-3";
+const MEMO: &str = "gpu-code-4";
 /// A memo has at most 16 MiB; the largest of torch 2.15.0's set takes 3 MB.
 const MAX_MEMO: usize = 15 << 20;
 
@@ -45,7 +45,7 @@ impl Unpack for Sifter<'_> {
         }
         Ok(Box::new(SiftedFile {
             inner,
-            sieve: Some(Sieve::new(size)),
+            sieve: Some(Sieve::new(size).called(path)),
             path: path.to_owned(),
             caught: &self.caught,
         }))
@@ -146,7 +146,9 @@ impl Builder<'_> {
             let Some(memo) = self.store.memo(MEMO, plan.key())? else { continue };
             let bad = || Error::Memo(format!("the GPU code of {}", plan.name()));
             for (path, caught) in decode(&memo).ok_or_else(bad)? {
-                scan.libraries.extend(scan::gpu_code(&path, &caught.skeleton())?);
+                let library = scan::gpu_code(&path, &caught.skeleton())?;
+                let by_name = caught.by_name;
+                scan.libraries.extend(library.map(|library| Library { by_name, ..library }));
             }
         }
         Ok(scan)
@@ -191,7 +193,8 @@ mod tests {
 
     #[test]
     fn what_was_caught_survives_the_store() {
-        let caught = Caught { size: 100, parts: vec![(0, 4), (90, 3)], bytes: b"headend".to_vec() };
+        let parts = vec![(0, 4), (90, 3)];
+        let caught = Caught { size: 100, parts, bytes: b"headend".to_vec(), by_name: true };
         let files = vec![("lib/b.so".to_owned(), caught.clone()), ("lib/a.so".to_owned(), caught)];
         let bytes = encode(files.clone());
         let read = decode(&bytes).unwrap();

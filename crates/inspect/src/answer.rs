@@ -1,6 +1,7 @@
 //! Does it run on this GPU, with this driver? Yes, in part, no or can't tell, and why, in one sentence.
 
 mod asked;
+mod builds;
 mod libcuda;
 
 use sconce_facts::{Capability, DriverVersion};
@@ -93,9 +94,11 @@ impl Report {
             .or_else(|| self.libcuda(&asked))
             .or_else(|| self.code(&asked, verdict))
             .or_else(|| self.floor(&asked))
+            .or_else(|| self.builds(&asked, verdict))
             .or_else(|| self.broken())
             .or_else(|| self.jit(&asked, verdict))
             .or_else(|| self.unknown(&asked))
+            .or_else(|| self.builds_unknown(&asked, verdict))
             .or_else(|| self.libcuda_unknown(&asked))
             .or_else(|| self.undecided())
             .or_else(|| self.alone(&asked))
@@ -241,7 +244,12 @@ impl Report {
                 .jit
                 .iter()
                 .any(|(library, _)| library.rsplit('/').next().is_some_and(names::is_core));
-        verdict.jit.iter().find_map(|(library, isa)| {
+        // Of builds that are alternatives it has been said already.
+        let open = |path: &str| {
+            let mut builds = verdict.builds.iter().filter(|builds| !builds.is_decided());
+            builds.any(|builds| builds.has(path) && builds.serving(asked.driver).is_some())
+        };
+        verdict.jit.iter().filter(|(library, _)| !open(library)).find_map(|(library, isa)| {
             let (major, minor) = isa;
             let only = format!("{library} has only PTX {major}.{minor} for {}", asked.name);
             let Some(needed) = names::ptx_driver(*isa) else {
@@ -328,7 +336,8 @@ impl Report {
             Some(too_new?.words())
         };
         let compiler = || compilers::too_old(&self.contents, asked.capability);
-        let what = gap.or_else(newer).or_else(lacking).or_else(compiler)?;
+        let builds = || self.builds_in_part(asked, verdict);
+        let what = gap.or_else(builds).or_else(newer).or_else(lacking).or_else(compiler)?;
         Some(Answer {
             says: Says::InPart,
             sentence: format!(
@@ -357,10 +366,13 @@ impl Report {
             (None, None, _) => String::new(),
         };
         let name = &asked.name;
-        let sentence = match (verdict.outcome, &self.drivers.cuda) {
-            (Outcome::Jit, _) => format!(
+        let serving = self.serving(asked, verdict);
+        let compiled = serving.as_ref().is_some_and(|serving| serving.compiled);
+        let cuda = serving.map(|serving| serving.cuda).or(self.drivers.cuda.as_deref());
+        let sentence = match (verdict.outcome, cuda) {
+            (outcome, _) if outcome == Outcome::Jit || compiled => format!(
                 "Yes: it runs on {name}{drivers}; the driver compiles {} of its libraries when they are first used",
-                verdict.jit.len()
+                verdict.jit.len().max(1)
             ),
             (_, Some(cuda)) => {
                 format!("Yes: it has machine code for {name} and CUDA {cuda} runs{drivers}")
@@ -382,7 +394,10 @@ impl Report {
         let host = host
             .map_or(String::new(), |finding| format!("; {} {}", finding.subject, finding.message));
         let others = self.others();
-        let builds = verdict.builds.iter().map(|builds| format!("; {}", builds.words()));
+        let builds = verdict
+            .builds
+            .iter()
+            .map(|builds| format!("; {}", builds.words(self.effective(asked).as_ref())));
         let builds: String = builds.collect();
         Answer { says: Says::Yes, sentence: format!("{sentence}{builds}{newer}{host}{others}.") }
     }

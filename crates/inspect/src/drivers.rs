@@ -7,6 +7,7 @@
 use sconce_facts::{CudaVersion, Floor};
 use serde::Serialize;
 
+use crate::by_cuda::ByCuda;
 use crate::libcuda::Libcuda;
 use crate::names;
 use crate::packages::Contents;
@@ -57,6 +58,7 @@ impl Newer {
 
 /// What the libraries of an environment say of its CUDA.
 pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
+    let by_cuda = ByCuda::new(libraries);
     let newest_ptx =
         libraries.iter().flat_map(Library::codes).filter_map(|(_, tally)| tally.ptx_isa).max();
     let mut compat: Vec<String> = tree
@@ -69,7 +71,7 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
     let said = contents.torch.as_ref().and_then(|torch| torch.cuda.clone());
     let (cuda, major) = match said.as_deref().and_then(|text| text.parse::<CudaVersion>().ok()) {
         Some(built) => (said, Some(built.major)),
-        None => match shown(libraries) {
+        None => match shown(libraries, &by_cuda) {
             Some((major, Some(release))) => (Some(release.to_string()), Some(major)),
             Some((major, None)) => (Some(major.to_string()), Some(major)),
             None => (said, None),
@@ -86,17 +88,17 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
             .and_then(names::ptx_driver)
             .map(|driver| driver.as_str().to_owned()),
         compat,
-        newer: major.map(|major| newer(libraries, major)).unwrap_or_default(),
+        newer: major.map(|major| newer(libraries, &by_cuda, major)).unwrap_or_default(),
         libcuda: None,
     }
 }
 
 /// Libraries of a CUDA newer than `major`. NVIDIA's own say nothing: only what needs them uses them.
-fn newer(libraries: &[Library], major: u16) -> Vec<Newer> {
+fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
     let own = |library: &&Library| {
         !library.outside
             && !names::is_of_nvidia(library.soname())
-            && names::alternative(library.name()).is_none()
+            && !by_cuda.is_one_of_several(library)
     };
     let found = libraries.iter().filter(own).filter_map(|library| {
         let own = self::major(library)?;
@@ -137,10 +139,10 @@ fn release(library: &Library) -> Option<CudaVersion> {
 }
 
 /// The CUDA that libraries show: its major, and the release where the code itself says it.
-fn shown(libraries: &[Library]) -> Option<(u16, Option<CudaVersion>)> {
+fn shown(libraries: &[Library], by_cuda: &ByCuda) -> Option<(u16, Option<CudaVersion>)> {
     let gpu = || libraries.iter().filter(|library| library.has_gpu_code());
     // Of builds for several CUDAs a program takes one that the machine has: the oldest is the floor.
-    let plain = || gpu().filter(|library| names::alternative(library.name()).is_none());
+    let plain = || gpu().filter(|library| !by_cuda.is_one_of_several(library));
     let runtime = || {
         libraries
             .iter()
@@ -155,7 +157,9 @@ fn shown(libraries: &[Library]) -> Option<(u16, Option<CudaVersion>)> {
         .or_else(|| release().map(|release| release.major))
         .or_else(|| plain().filter_map(opened).max())
         .or_else(|| {
-            gpu().filter_map(|library| needed(library).or_else(|| opened(library))).min()
+            let own = |library: &Library| by_cuda.build(library).map(|build| build.major);
+            let shown = |library| needed(library).or_else(|| opened(library));
+            gpu().filter_map(|library| shown(library).or_else(|| own(library))).min()
         })?;
     Some((major, release().filter(|release| release.major == major)))
 }

@@ -8,6 +8,7 @@ pub mod archive;
 mod beside;
 mod bindings;
 mod builds;
+mod by_cuda;
 mod checks;
 pub mod closure;
 mod compilers;

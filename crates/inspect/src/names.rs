@@ -158,6 +158,12 @@ impl Alternative {
     }
 }
 
+/// The CUDA major of the builds that lie in a folder of this name.
+pub fn cuda_of_folder(folder: &str) -> Option<u16> {
+    let is_one = ROWS.cuda_folder.names.iter().any(|name| name == folder);
+    folder.strip_prefix("cu").filter(|_| is_one)?.parse().ok()
+}
+
 /// Whether this library is there for GPUs of other makers.
 pub fn is_of_other_gpus(name: &str) -> bool {
     starts(&ROWS.other_gpus, name)
@@ -266,6 +272,17 @@ pub fn debian_name(soname: &str) -> Option<String> {
 /// Whether a file of this name is a module that Python imports.
 pub fn is_module(name: &str) -> bool {
     name.ends_with(".so") && !name.starts_with("lib")
+}
+
+/// The beginnings of the names of functions that a module of Python has, of which `import` calls one.
+///
+/// Source: PEP 489, "Export Hook Name", and PEP 793; CPython, `Python/importdl.c`. Without it `import` ends with
+/// "dynamic module does not define module export function": a program that has such a file loads it by its path.
+pub const HOOKS: [&str; 2] = ["PyInit", "PyModExport"];
+
+/// Whether the name says for which Pythons it is: `_C.abi3.so`, `_C.cpython-313-x86_64-linux-gnu.so`.
+pub fn has_tag(name: &str) -> bool {
+    is_module(name) && (name.ends_with(".abi3.so") || name.contains(".cpython-3"))
 }
 
 /// Whether a file of this name is a library or a module: `x.so`, `libx.so.12`.

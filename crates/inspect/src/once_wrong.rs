@@ -1,6 +1,8 @@
 //! Verdicts that were wrong once: environments for which a yes would be false, and a no as well.
 
 mod asked_for;
+mod builds;
+mod by_name;
 mod code;
 mod imported;
 mod opened;

@@ -29,6 +29,8 @@ pub fn check(libraries: &[Library], machine: Machine, contents: &Contents) -> Ve
             _ if library.machine != machine => {
                 (format!("is for {}", library.machine.name()), format!("for {}", machine.name()))
             }
+            // It is no module, and its path is all that who loads it needs.
+            _ if library.by_name => continue,
             Built::For(tag) if tag != own => {
                 (format!("is for Python {}", dotted(tag)), of_python())
             }

@@ -13,6 +13,7 @@ use crate::elf::{Elf, Kind as ElfKind, Machine, PT_LOAD};
 use crate::fatbin::{Code, Fatbin, Form, Tally};
 use crate::finding::{Finding, Kind, Severity};
 use crate::read::{Named, OnDisk, ReadAt};
+use crate::symbols::Symbols;
 use crate::tree::Tree;
 use crate::{Error, mentions, names, ptx};
 
@@ -60,6 +61,8 @@ pub struct Library {
     pub numpy: Option<u16>,
     /// The release of the toolkit that made its GPU code, where that says so.
     pub toolkit: Option<CudaVersion>,
+    /// Whether it is called like a module of Python and can't be imported as one.
+    pub by_name: bool,
     /// Whether it lies on the machine, outside of what is inspected.
     pub outside: bool,
 }
@@ -94,6 +97,7 @@ impl Library {
             opens: Vec::new(),
             numpy: None,
             toolkit: None,
+            by_name: false,
             outside: false,
         }
     }
@@ -277,6 +281,9 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
     } else if dynamic && opens_parts(&library) {
         library.opens = mentions::names(file, &elf)?;
     }
+    if dynamic && names::has_tag(library.name()) {
+        library.by_name = library.dynamic.as_ref().is_some_and(|own| !is_imported(file, own));
+    }
     if dynamic && names::may_use_numpy(library.name()) {
         library.numpy = mentions::numpy(file, &elf)?;
     }
@@ -286,6 +293,15 @@ fn read(path: &str, bytes: &dyn ReadAt, dynamic: bool) -> Result<Option<Library>
 /// Whether this is a library of NVIDIA's without GPU code that may open others all the same, and no row says which.
 fn opens_parts(library: &Library) -> bool {
     names::is_of_nvidia(library.soname()) && names::plugins(library.soname()).is_none()
+}
+
+/// Whether Python may import it: it has the function that Python asks for. So does one whose symbols can't be read, which
+/// may have it.
+fn is_imported(file: Named<'_>, dynamic: &Dynamic) -> bool {
+    let Ok(symbols) = Symbols::read(file, dynamic) else { return true };
+    let is_hook = |name: &str| names::HOOKS.iter().any(|hook| name.starts_with(hook));
+    let mut offered = symbols.offered().peekable();
+    offered.peek().is_none() || offered.any(is_hook)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::fatbin::{self, CONCAT, CONTAINER, ENTRY, MAGIC, MAX_HEADER, Samples};
+use crate::names;
 use crate::read::{Fields, ReadAt};
 use crate::skeleton::{Holes, Skeleton};
 
@@ -65,6 +66,29 @@ pub struct Sieve {
     samples: Samples,
     /// The samples' payloads by where they start, each as far as it has passed.
     payloads: BTreeMap<u64, Vec<u8>>,
+    /// Of what is called like a module of Python: whether a name by which one is imported has passed by.
+    hook: Option<Hook>,
+}
+
+/// Looks for the names of the functions that make a library a module of Python.
+#[derive(Default)]
+struct Hook {
+    seen: bool,
+    /// The last bytes that passed by, one fewer than the longest name has.
+    last: Vec<u8>,
+}
+
+impl Hook {
+    fn push(&mut self, bytes: &[u8]) {
+        let longest = names::HOOKS.iter().map(|hook| hook.len()).max().unwrap_or(0);
+        let has = |bytes: &[u8]| {
+            names::HOOKS.iter().any(|hook| memchr::memmem::find(bytes, hook.as_bytes()).is_some())
+        };
+        let seam = [&self.last, &bytes[..bytes.len().min(longest)]].concat();
+        self.seen = self.seen || has(&seam) || has(bytes);
+        let all = [&self.last, &bytes[bytes.len().saturating_sub(longest)..]].concat();
+        self.last = all[all.len().saturating_sub(longest - 1)..].to_vec();
+    }
 }
 
 /// What was caught of a file with GPU code.
@@ -76,6 +100,8 @@ pub struct Caught {
     pub parts: Vec<(u64, u64)>,
     /// The bytes of the parts, one after the other.
     pub bytes: Vec<u8>,
+    /// Whether it is called like a module of Python and can't be imported as one: [`crate::scan::Library::by_name`].
+    pub by_name: bool,
 }
 
 impl Caught {
@@ -85,12 +111,13 @@ impl Caught {
         Skeleton::new(self.size, self.parts.iter().copied(), kept, 0, Holes::Zeros)
     }
 
-    /// Adds it to `out`: size, number of parts, the parts, the bytes; numbers as `u64`,
+    /// Adds it to `out`: size, number of parts, 1 for what is no module, the parts, the bytes; numbers as `u64`,
     /// little-endian.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut number = |n: u64| out.extend_from_slice(&n.to_le_bytes());
         number(self.size);
         number(self.parts.len() as u64);
+        number(u64::from(self.by_name));
         for (offset, len) in &self.parts {
             number(*offset);
             number(*len);
@@ -106,6 +133,11 @@ impl Caught {
             Some(u64::from_le_bytes(*head))
         };
         let (size, count) = (number()?, number()?);
+        let by_name = match number()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let mut parts = Vec::new();
         let (mut end, mut total) = (0, 0u64);
         for _ in 0..count {
@@ -117,7 +149,7 @@ impl Caught {
         }
         let (bytes, tail) = rest.split_at_checked(usize::try_from(total).ok()?)?;
         *rest = tail;
-        Some(Self { size, parts, bytes: bytes.to_vec() })
+        Some(Self { size, parts, bytes: bytes.to_vec(), by_name })
     }
 }
 
@@ -137,11 +169,23 @@ impl Sieve {
             containers: 0,
             samples: Samples::default(),
             payloads: BTreeMap::new(),
+            hook: None,
         }
+    }
+
+    /// For the file of this path: its name says whether it may be a module of Python.
+    #[must_use]
+    pub fn called(mut self, path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.hook = names::has_tag(name).then(Hook::default);
+        self
     }
 
     /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) {
+        if let Some(hook) = self.hook.as_mut().filter(|hook| !hook.seen) {
+            hook.push(bytes);
+        }
         if matches!(self.state, State::Done) {
             return;
         }
@@ -347,7 +391,8 @@ impl Sieve {
         let mut all = self.parts;
         all.extend(self.payloads);
         all.sort_by_key(|(at, bytes)| (*at, bytes.len()));
-        let mut caught = Caught { size: self.size, parts: Vec::new(), bytes: Vec::new() };
+        let by_name = self.hook.is_some_and(|hook| !hook.seen);
+        let mut caught = Caught { size: self.size, parts: Vec::new(), bytes: Vec::new(), by_name };
         let mut end = 0;
         for (at, bytes) in all {
             let known = end.max(at) - at;

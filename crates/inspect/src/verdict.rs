@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sconce_facts::{Capability, DriverVersion, Gpu, Sm, SmKind};
 use serde::Serialize;
 
+use crate::by_cuda::ByCuda;
 use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Form, Target, Variant};
-use crate::names::{self, Choice};
+use crate::names;
 use crate::scan::{Library, Scan};
 
-pub use builds::Builds;
+pub use builds::{Builds, Serving};
 
 /// A library of NVIDIA's that chooses among kernels made for single GPUs, as cuBLASLt does (61% of
 /// its containers at most in 13.4.1.3), is held to have one list of GPUs only when one of them has
@@ -180,6 +181,9 @@ pub struct Verdict {
     /// Libraries of which a program takes one build.
     #[serde(skip)]
     pub builds: Vec<Builds>,
+    /// Whether they are all there is to run, and which is taken is open.
+    #[serde(skip)]
+    pub builds_alone: bool,
     /// The last driver branch that runs GPUs of this capability, where support has ended: `R580`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_driver: Option<&'static str>,
@@ -219,25 +223,26 @@ impl Gap {
 /// since a program picks among them.
 fn counting<'a>(
     scan: &'a Scan,
+    by_cuda: &ByCuda,
     gpu: Capability,
     cuda: Option<&str>,
 ) -> Vec<(&'a Library, Service)> {
     let mut out: Vec<(&Library, Service)> = Vec::new();
-    let mut builds: BTreeMap<&str, Vec<(&Library, Service)>> = BTreeMap::new();
+    let mut builds: BTreeMap<String, Vec<(&Library, Service)>> = BTreeMap::new();
     let bare = |library: &Library| library.machine == Machine::Cuda;
     let only_bare = scan.libraries.iter().filter(|library| library.has_gpu_code()).all(bare);
     for library in scan.libraries.iter().filter(|library| only_bare || !bare(library)) {
         let Some(service) = library_service(library, gpu) else { continue };
-        match names::alternative(library.name()) {
-            Some(row) => builds.entry(&row.names).or_default().push((library, service)),
+        let row = || names::alternative(library.name()).map(|row| row.names.clone());
+        match by_cuda.build(library).map(|build| build.group).or_else(row) {
+            Some(group) => builds.entry(group).or_default().push((library, service)),
             None => out.push((library, service)),
         }
     }
-    let digits: String = cuda.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
     for libraries in builds.into_values() {
         let is_meant = |library: &Library| {
-            names::alternative(library.name())
-                .is_some_and(|row| row.by == Choice::Cuda && row.build(library.name()) == digits)
+            let build = by_cuda.build(library);
+            build.zip(cuda).is_some_and(|(build, cuda)| build.is_for(cuda))
         };
         let meant = libraries.iter().find(|(library, _)| is_meant(library));
         let best = || libraries.iter().min_by_key(|(_, service)| service.rank());
@@ -264,11 +269,12 @@ impl Service {
 }
 
 /// Which of these libraries are what there is to run: torch's own code; without it the modules that
-/// Python imports; without them all that NVIDIA does not bring.
+/// Python imports; without them all that NVIDIA does not bring. What is called like a module and can't be imported is none
+/// of them: its package loads it by its path, as torchao does, and has kernels for other GPUs elsewhere.
 fn core<'a>(libraries: &[(&'a Library, Service)]) -> BTreeSet<&'a str> {
     let nvidias = |library: &Library| names::is_of_nvidia(library.soname());
     let with = |is: &dyn Fn(&Library) -> bool| -> BTreeSet<&'a str> {
-        let libraries = libraries.iter().filter(|(library, _)| is(library));
+        let libraries = libraries.iter().filter(|(library, _)| !library.by_name && is(library));
         libraries.map(|(library, _)| library.path.as_str()).collect()
     };
     let ranks: [&dyn Fn(&Library) -> bool; 4] = [
@@ -288,8 +294,14 @@ pub fn verdict(
     floor: Option<&DriverVersion>,
     cuda: Option<&str>,
 ) -> Verdict {
-    let libraries = counting(scan, capability, cuda);
+    let by_cuda = ByCuda::new(&scan.libraries);
+    let libraries = counting(scan, &by_cuda, capability, cuda);
     let core = core(&libraries);
+    let builds = builds::of(scan, &by_cuda, capability, cuda, &core);
+    // Which of them is taken is open where there is no torch.
+    let open = || builds.iter().filter(|builds| !builds.is_decided());
+    let is_open = |path: &str| open().any(|builds| builds.has(path));
+    let builds_alone = !core.is_empty() && core.iter().all(|path| is_open(path));
     let mut jit = Vec::new();
     let mut gaps = Vec::new();
     for (library, service) in &libraries {
@@ -310,7 +322,10 @@ pub fn verdict(
     let of_torch = libraries.iter().any(|(library, _)| names::is_core(library.name()));
     let mut fails = libraries.iter().filter(is_core).map(|(_, service)| service.fails());
     // torch's own code is one program in several files; modules of packages are many programs.
-    let dead = if of_torch { fails.any(|fails| fails) } else { fails.all(|fails| fails) };
+    let dead = match of_torch {
+        true => fails.any(|fails| fails),
+        false => !core.is_empty() && fails.all(|fails| fails),
+    };
     let outcome = if libraries.is_empty() {
         let any = scan.libraries.iter().any(Library::has_gpu_code);
         if any { Outcome::Unlinked } else { Outcome::NoGpuCode }
@@ -325,19 +340,26 @@ pub fn verdict(
     };
     let row = capability.row();
     let first = row.and_then(|row| row.first_driver.as_ref());
-    let ptx: Vec<Option<&DriverVersion>> =
-        jit.iter().map(|(_, isa)| names::ptx_driver(*isa)).collect();
+    let fixed = jit.iter().filter(|(path, _)| !builds_alone || !is_open(path));
+    let mut ptx: Vec<Option<&DriverVersion>> =
+        fixed.map(|(_, isa)| names::ptx_driver(*isa)).collect();
+    if builds_alone {
+        let serving = open().filter(|builds| builds.core && builds.serving(None).is_some());
+        ptx.extend(serving.map(Builds::needs));
+    }
     // Of PTX that is newer than what is known, nobody can say which driver compiles it.
     let known = ptx.iter().all(Option::is_some);
     let needed = ptx.into_iter().flatten().chain(floor).chain(first).max().filter(|_| known);
+    let driver = needed.map(|driver| driver.as_str().to_owned());
     Verdict {
         capability,
         gpus: of(capability).map(|gpu| gpu.name.as_str()).collect(),
         outcome,
         jit,
         gaps,
-        driver: needed.map(|driver| driver.as_str().to_owned()),
-        builds: builds::of(scan, capability, cuda),
+        driver,
+        builds,
+        builds_alone,
         last_driver: row.and_then(|row| row.last_driver.as_deref()),
     }
 }

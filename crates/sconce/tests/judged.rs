@@ -124,6 +124,7 @@ fn which_builds_of_a_wheel_serve() {
     assert!(code == 0 && said.contains(words), "{code} {said}");
 }
 
+<<<<<<< HEAD
 /// What a project gets is not known before it is locked, or once it was changed after that: no yes.
 #[test]
 fn a_project_that_no_lock_decides() {
@@ -162,4 +163,96 @@ fn a_project_that_no_lock_decides() {
         "not-locked",
         "was changed after it was locked: which packages it gets is not known",
     );
+=======
+/// A library with code for these capabilities.
+fn build(sms: &[u32]) -> Library {
+    let codes: Vec<_> = sms.iter().map(|sm| forge::cubin(*sm)).collect();
+    Library::new("").needs(&["libc.so.6"]).code(&[forge::fatbin(&codes)])
+}
+
+/// What is said of this wheel alone, asked with these words.
+#[track_caller]
+fn says(wheel: &Wheel, words: &str, exit: i32, sentence: &str) {
+    let world = World::new(&[]);
+    let file = wheel.file_name();
+    std::fs::write(world.path("project").join(&file), wheel.build()).unwrap();
+    let words: Vec<&str> =
+        ["inspect"].into_iter().chain(words.split(' ')).chain([&*file]).collect();
+    let (code, said) = world.sconce(&words);
+    assert!(code == exit && said.contains(sentence), "{code} {said}");
+}
+
+/// The code of one build and the driver of another make no package that runs.
+#[test]
+fn one_build_has_code_and_runs_with_the_driver() {
+    let old = build(&[80]).needs(&["libcudart.so.11.0"]).build();
+    let new = build(&[80, 100]).needs(&["libcudart.so.13"]).build();
+    let wheel = Wheel::new("bitsandbytes", "0.49.2")
+        .tag("py3-none-manylinux_2_24_x86_64")
+        .file("bitsandbytes/libbitsandbytes_cuda118.so", &old)
+        .file("bitsandbytes/libbitsandbytes_cuda130.so", &new);
+    let no = "No: of its builds (libbitsandbytes_cuda*) that for CUDA 11.8 has no code for B200 180GB (compute capability \
+              10.0), that for CUDA 13.0 needs driver 580.65.06 or newer, and this one is 570.86.15.";
+    says(&wheel, "--for b200 --driver 570.86.15", 1, no);
+    let yes = "Yes: it has machine code for B200 180GB and CUDA 13.0 runs with driver 580.65.06; of its builds \
+               (libbitsandbytes_cuda*) that for CUDA 13.0 has it, that for CUDA 11.8 has not";
+    says(&wheel, "--for b200 --driver 580.65.06", 0, yes);
+    says(&wheel, "--for b200", 0, "CUDA 13.0 runs from driver 580.65.06 on;");
+    // Of two with code, one needs a newer driver.
+    let one = "Yes: it has machine code for A100 SXM4 80GB and CUDA 11.8 runs with driver 470.57.02; of its builds \
+               (libbitsandbytes_cuda*) that for CUDA 11.8 has it and runs with that driver, that for CUDA 13.0 needs \
+               driver 580.65.06 or newer";
+    says(&wheel, "--for a100 --driver 470.57.02", 0, one);
+}
+
+/// Builds in a folder for each CUDA, as nccl-extensions has them.
+#[test]
+fn builds_in_folders_are_alternatives() {
+    let [old, new] = [("12", &[80, 90][..]), ("13", &[90, 100])]
+        .map(|(major, sms)| build(sms).needs(&[&format!("libcudart.so.{major}")]).build());
+    let wheel = Wheel::new("nccl-extensions", "0.1.0")
+        .tag("cp313-cp313-manylinux_2_24_x86_64")
+        .file("nccl/ep/lib/cu12/libnccl_ep.so", &old)
+        .file("nccl/ep/lib/cu13/libnccl_ep.so", &new);
+    let yes = "Yes: it has machine code for H100 SXM5 80GB and CUDA 12 runs with driver 570.86.15; of its builds \
+               (nccl/ep/lib/cu*/libnccl_ep.so) that for CUDA 12 has it and runs with that driver, that for CUDA 13 needs \
+               driver 580.65.06 or newer";
+    says(&wheel, "--for h100 --driver 570.86.15", 0, yes);
+    let no = "that for CUDA 12 has no code for B200 180GB (compute capability 10.0), that for CUDA 13 needs driver 580.65.06";
+    says(&wheel, "--for b200 --driver 570.86.15", 1, no);
+    says(&wheel, "--for b200 --driver 580.65.06", 0, "CUDA 13 runs with driver 580.65.06");
+    says(&wheel, "--for v100", 1, "has no code for V100");
+}
+
+/// A library that is called like a module and can't be imported is loaded by name, if at all.
+#[test]
+fn libraries_called_like_modules() {
+    let plain = |sms: &[u32]| build(sms).exports("TORCH_LIBRARY_init_x", None);
+    let wheel = |hopper: &Library, other: &Library| {
+        Wheel::new("quantized", "0.18.0")
+            .tag("cp310-abi3-manylinux_2_28_x86_64")
+            .file("quantized/_C_90a.abi3.so", &hopper.build())
+            .file("quantized/_C_mx.cpython-310-x86_64-linux-gnu.so", &other.build())
+    };
+    let plains = wheel(&plain(&[90]), &plain(&[100]));
+    let part =
+        "Yes, in part: it runs on RTX 4090, but quantized/_C_90a.abi3.so has nothing for it.";
+    says(&plains, "--for 4090", 11, part);
+    // One that can be imported is what there is to run.
+    let module = plain(&[90]).exports("PyInit__C_90a", None);
+    says(
+        &wheel(&module, &plain(&[100])),
+        "--for 4090",
+        1,
+        "quantized/_C_90a.abi3.so has no code for RTX 4090",
+    );
+
+    // In an environment its tag decides nothing, and `build` takes it.
+    let world = World::new(std::slice::from_ref(&plains));
+    world.asks("exclude = []");
+    world.locks();
+    let store = Store::open(world.path("store")).unwrap();
+    store.put_bytes(&plains.build()).unwrap();
+    inspected(&world, 11, "Yes, in part: it runs on H100");
+>>>>>>> a10
 }
