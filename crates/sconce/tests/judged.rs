@@ -124,7 +124,6 @@ fn which_builds_of_a_wheel_serve() {
     assert!(code == 0 && said.contains(words), "{code} {said}");
 }
 
-<<<<<<< HEAD
 /// What a project gets is not known before it is locked, or once it was changed after that: no yes.
 #[test]
 fn a_project_that_no_lock_decides() {
@@ -163,7 +162,8 @@ fn a_project_that_no_lock_decides() {
         "not-locked",
         "was changed after it was locked: which packages it gets is not known",
     );
-=======
+}
+
 /// A library with code for these capabilities.
 fn build(sms: &[u32]) -> Library {
     let codes: Vec<_> = sms.iter().map(|sm| forge::cubin(*sm)).collect();
@@ -254,5 +254,4 @@ fn libraries_called_like_modules() {
     let store = Store::open(world.path("store")).unwrap();
     store.put_bytes(&plains.build()).unwrap();
     inspected(&world, 11, "Yes, in part: it runs on H100");
->>>>>>> a10
 }
