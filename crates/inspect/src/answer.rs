@@ -102,6 +102,7 @@ impl Report {
             .or_else(|| self.libcuda_unknown(&asked))
             .or_else(|| self.undecided())
             .or_else(|| self.alone(&asked))
+            .or_else(|| Self::by_name_alone(&asked, verdict))
             .or_else(|| self.in_part(&asked, verdict))
             .unwrap_or_else(|| self.yes(&asked, verdict));
         Ok(answer)
@@ -313,6 +314,15 @@ impl Report {
                 all.join(", ")
             ))
         })
+    }
+
+    /// Whether a package goes on without the only code it has, its program alone tells.
+    fn by_name_alone(asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        let gap = verdict.gaps.first().filter(|_| verdict.by_name_alone)?;
+        Some(Answer::cant_tell(format!(
+            "nothing has code for {}, {} neither; its package loads that by its path, and may go on without it",
+            asked.name, gap.library
+        )))
     }
 
     /// What will fail while the rest runs.

@@ -168,6 +168,9 @@ pub struct Verdict {
     pub gpus: Vec<&'static str>,
     /// The answer.
     pub outcome: Outcome,
+    /// All there is are libraries that are loaded by their paths, if at all, and none of them has code for it.
+    #[serde(skip)]
+    pub by_name_alone: bool,
     /// Libraries the driver compiles code for, with the newest PTX ISA among it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jit: Vec<(String, (u16, u16))>,
@@ -355,6 +358,7 @@ pub fn verdict(
         capability,
         gpus: of(capability).map(|gpu| gpu.name.as_str()).collect(),
         outcome,
+        by_name_alone: core.is_empty() && libraries.iter().all(|(_, service)| service.fails()),
         jit,
         gaps,
         driver,
