@@ -163,6 +163,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Nothing may be fetched.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::Fetch(sconce_fetch::Error::Offline { .. }))
+    }
+
     /// What to do about it, where something can be said.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -160,6 +160,12 @@ impl Registry<'_> {
                     let message = "a part of this image is damaged; the registry's log says which";
                     return Err(Refusal::manifest_unknown(message));
                 }
+                // By a tag it would have been built anew.
+                if !images::is_whole(&store, &image).map_err(|error| self.failed(&error))? {
+                    (self.note)(&format!("image {}: parts of it were pruned", digest.short()));
+                    let message = "parts of this image were pruned: it is there again when it was built or pulled";
+                    return Err(Refusal::manifest_unknown(message));
+                }
                 let bytes = store.manifest(&image).map_err(|error| self.failed(&error))?;
                 self.stores.told(&image, &bytes);
                 bytes

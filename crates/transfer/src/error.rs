@@ -60,6 +60,16 @@ impl Error {
         Self::Unsigned { name: name.to_owned(), policy: policy.to_owned(), why, is_open, hint }
     }
 
+    /// An image whose signature is not here, where its registry may not be asked.
+    pub(crate) fn unproven(name: &str, policy: &Path) -> Self {
+        let why = "what would prove it is not in the store, and its registry may not be asked";
+        let mut error = Self::refused(name, policy, Some(Verdict::CantTell(why.to_owned())));
+        if let Self::Unsigned { hint, .. } = &mut error {
+            *hint = Some(format!("`sconce pull {name}` asks its registry for its signatures"));
+        }
+        error
+    }
+
     /// The same of an image that no registry answers for.
     pub(crate) fn refused_of(
         name: &str,

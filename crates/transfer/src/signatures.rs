@@ -288,6 +288,14 @@ impl Transfer<'_> {
                 let exact = Reference { tag: None, digest: Some(image), ..reference.clone() };
                 Registry::new(self.access, exact, &Rights::Pull)?.image(architecture)?
             }
+            Err(error) if error.is_offline() => {
+                let mut demands = self.policy.demands(reference);
+                let signed = demands.find(|(_, demand)| matches!(demand, Demand::Signed(_)));
+                return Err(match signed {
+                    Some((file, _)) => Error::unproven(&reference.to_string(), &file.path),
+                    None => error.into(),
+                });
+            }
             Err(error) => return Err(error.into()),
         };
         self.admit(reference, &registry, &there)
