@@ -82,6 +82,8 @@ fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
     assert!(code == exit && said.contains(says), "{code} {said}");
     let (_, said) = world.sconce(&[&words[..], &["--json"]].concat());
     assert_eq!(said.contains(&format!("\"{rule}\"")), !rule.is_empty(), "{said}");
+    // Nothing here is known to have no CUDA.
+    assert!(!said.contains("image-without-cuda"), "{said}");
 }
 
 /// A lock says nothing of the code for GPUs of what is not torch.

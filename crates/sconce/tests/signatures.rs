@@ -271,7 +271,7 @@ fn a_policy_keeps_out_what_is_not_signed() {
     assert!(code == 6 && err.contains("no signature"), "{code} {err}");
     // Offline nothing is known.
     let (code, _, err) = early.says(&["--offline", "run", "-q", "--gpus", "none", &name]);
-    assert!(code == 125 && err.contains("offline"), "{code} {err}");
+    assert!(code == 125 && err.contains("its registry may not be asked"), "{code} {err}");
 
     // Another key is not enough, and neither is the right one on another image.
     world

@@ -14,9 +14,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
-    let Some(subject) =
-        subject.filter(|subject| subject.cuda_major.is_none() && !subject.without_torch)
-    else {
+    // Of what has no torch, or is not decided, it is not known.
+    let known = |subject: &&Subject| !subject.without_torch && subject.undecided.is_none();
+    let Some(subject) = subject.filter(known).filter(|subject| subject.cuda_major.is_none()) else {
         return Vec::new();
     };
     if snapshot.gpus.is_empty() {
