@@ -15,7 +15,8 @@ fn without_code_for_the_gpu_they_are_a_part() {
     world.site("q/_C_mx.cpython-310-x86_64-linux-gnu.so", &plain(100));
     // None of them has any: no yes.
     let said = world.report().answer("4090", None).unwrap().sentence;
-    assert!(said.starts_with("Can't tell: nothing has code for RTX 4090, SITE/q/_C_"), "{said}");
+    let none = said.starts_with("Can't tell: nothing has code for RTX 4090, ");
+    assert!(none && said.contains("/q/_C_"), "{said}");
     world.site("q/_C.abi3.so", &plain(89));
     let said = world.report().answer("4090", None).unwrap().sentence;
     assert!(said.starts_with("Yes, in part: it runs on RTX 4090, but "), "{said}");
