@@ -144,12 +144,28 @@ pub(crate) fn check_mapped(
     })
 }
 
+/// How often a walk is tried again that the kernel gave up because something was renamed or mounted meanwhile, anywhere on
+/// the machine (openat2(2), EAGAIN): other containers that start are enough.
+const TRIES: usize = 64;
+
+/// Opens a path as the container would: links are followed inside the image only.
+fn open_in(root: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let open = || rustix::fs::openat2(&root, path, flags, mode, ResolveFlags::IN_ROOT);
+    let mut opened = open();
+    for _ in 1..TRIES {
+        if !matches!(opened, Err(Errno::AGAIN)) {
+            break;
+        }
+        opened = open();
+    }
+    opened
+}
+
 /// The text of a file of the image, the empty text where there is none. Links are followed
 /// inside the image only, and what isn't a regular file isn't read.
 pub(crate) fn read_in(root: impl AsFd, path: &str) -> Result<String, Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-    let file = match opened {
+    let file = match open_in(root, Path::new(path), flags, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         other => File::from(other.doing(format!("opening the image's {path}"))?),
     };
@@ -176,9 +192,8 @@ pub(crate) fn make_known(
     let home = format!("/home/{}", identity.uid);
     create_folder_in(root.as_fd(), Path::new(&home))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder =
-        rustix::fs::openat2(root.as_fd(), &*home, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-            .doing(format!("opening the image's {home}"))?;
+    let folder = open_in(root.as_fd(), Path::new(&home), flags, Mode::empty())
+        .doing(format!("opening the image's {home}"))?;
     let owner = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
     rustix::fs::fchown(&folder, Some(owner.0), Some(owner.1))
         .doing(format!("giving {home} to its user"))?;
@@ -190,8 +205,7 @@ pub(crate) fn make_known(
     let mode = Mode::from_raw_mode(0o644);
     let what = "writing the image's /etc/passwd";
     create_folder_in(root.as_fd(), Path::new("/etc"))?;
-    let file =
-        rustix::fs::openat2(root, "/etc/passwd", flags, mode, ResolveFlags::IN_ROOT).doing(what)?;
+    let file = open_in(root, Path::new("/etc/passwd"), flags, mode).doing(what)?;
     if File::from(file.try_clone().doing(what)?).metadata().is_ok_and(|about| about.is_file()) {
         std::io::Write::write_all(&mut File::from(file), line.as_bytes()).doing(what)?;
     }
@@ -219,11 +233,10 @@ pub(crate) fn remove_link_in(root: impl AsFd, path: &str) -> Result<(), Error> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let what = || format!("replacing the image's {}", path.display());
-    let folder =
-        match rustix::fs::openat2(root, parent, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            other => other.doing(what())?,
-        };
+    let folder = match open_in(root, parent, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other.doing(what())?,
+    };
     let about = rustix::fs::statat(&folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
     let kind = about.map(|about| rustix::fs::FileType::from_raw_mode(about.st_mode));
     if kind == Ok(rustix::fs::FileType::Directory) {
@@ -240,9 +253,7 @@ pub(crate) fn remove_link_in(root: impl AsFd, path: &str) -> Result<(), Error> {
 /// a working directory; links are followed inside the image only.
 pub(crate) fn create_folder_in(root: impl AsFd, path: &Path) -> Result<(), Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &Path| {
-        rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-    };
+    let open = |path: &Path| open_in(root.as_fd(), path, flags, Mode::empty());
     let what = || format!("creating {} in the container", path.display());
     let mut parent: OwnedFd = open(Path::new("/")).doing(what())?;
     let mut walked = Path::new("/").to_path_buf();
@@ -320,5 +331,31 @@ mod tests {
             "a dangling link is not a folder"
         );
         assert!(!folder.path().join("out").exists());
+    }
+
+    /// What others rename meanwhile, anywhere on the machine, makes the kernel give a walk up that goes by `..`.
+    #[test]
+    fn a_busy_machine_fails_no_walk() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("root/a/b")).unwrap();
+        let root = File::open(folder.path().join("root")).unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        std::fs::write(&one, "").unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let walk = |_| {
+                let path = Path::new("a/b/../b/../b/../b/../b");
+                open_in(&root, path, OFlags::PATH, Mode::empty()).map(drop)
+            };
+            let failed = (0..20_000).map(walk).find_map(Result::err);
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
     }
 }
