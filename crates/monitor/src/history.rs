@@ -419,7 +419,9 @@ fn choose(folder: &Path, from: u64, long: u64) -> Option<(&'static Tier, Vec<Fou
     for (_, tier) in TIERS.iter().enumerate().filter(|(at, tier)| few(*at, tier)) {
         let mut list = segments(folder, tier);
         // What can't be read reaches back nowhere.
-        list.retain(|found| rows(&found.path, &mut |_| false).is_ok());
+        let is_readable = |found: &Found| rows(&found.path, &mut |_| false).is_ok();
+        let Some(first) = list.iter().position(is_readable) else { continue };
+        list.drain(..first);
         let Some(begins) = list.first().map(|first| first.begins) else { continue };
         // Coarser ones begin in the middle of their first mean.
         let known = best.as_ref().map(|(_, _, known)| *known);

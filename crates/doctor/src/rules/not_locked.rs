@@ -8,7 +8,7 @@ pub const RULE: Rule = Rule {
     id: "not-locked",
     title: "What the project gets is not decided yet",
     why: "Which torch a project gets, and which CUDA, its requirements decide when it is locked: one of them may want an older one, which has no code for this GPU, or a newer one, which this driver does not run. The same holds where sconce.toml was changed after it was locked",
-    fix: "`sconce lock` decides it; then `sconce doctor` judges what it has",
+    fix: "`sconce lock TARGET` decides it; then `sconce doctor TARGET` judges what it has",
     references: &["docs/format/lock.md"],
     check,
 };

@@ -95,8 +95,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let stale = !Target::is_name(&args.subject) && locked::is_stale(Path::new(&args.subject));
     if stale {
         eprintln!(
-            "note: {} was changed after it was locked, and this is of the lock as it is; `sconce lock` decides anew",
-            args.subject
+            "note: {} was changed after it was locked, and this is of the lock as it is; `sconce lock {}` decides anew",
+            args.subject,
+            crate::trust::quoted(Path::new(&args.subject)),
         );
     }
     // What a changed project gets nobody knows.
