@@ -1,5 +1,6 @@
 #!/bin/sh
-# Does `sconce launch` train a real torch through Gloo: on this machine, and on three machines behind ssh?
+# Does `sconce launch` train a real torch through Gloo: on this machine, and on three machines behind ssh? Does it name the machine
+# whose line is slow before the first step, and take the spare?
 #
 #     sudo SCONCE=target/release/sconce scripts/check-launch.sh
 #
@@ -15,7 +16,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
 bridge=scb$$
 finish() {
-    for at in 1 2 3; do ip netns del "sc$$-$at" 2>/dev/null || true; done
+    for at in 1 2 3 4; do ip netns del "sc$$-$at" 2>/dev/null || true; done
     ip link del "$bridge" 2>/dev/null || true
     rm -rf "$scratch"
 }
@@ -80,7 +81,7 @@ has "$scratch/said" "ranks 0, 2 wait in all_reduce"
 say "three machines behind ssh"
 ip link add "$bridge" type bridge
 ip link set "$bridge" up
-for at in 1 2 3; do
+for at in 1 2 3 4; do
     space=sc$$-$at
     ip netns add "$space"
     ip link add "$bridge$at" type veth peer name eth0 netns "$space"
@@ -109,5 +110,20 @@ has "$scratch/said" "GLOO_SOCKET_IFNAME=eth0"
 for at in 1 2 3; do
     [ -z "$(ls "$scratch/node$at/tmp")" ] || fail "node$at still has its folder"
 done
+
+say "what they measure before the first step"
+launch --hosts 'node[1-3]' --ranks 2 --preflight -v "$mend" "$project" -- train.py || { cat "$scratch/said"; fail "exit $?"; }
+has "$scratch/said" "6 ranks added up 8 MiB at .*, and all sums are right"
+has "$scratch/said" "within each machine: "
+has "$scratch/said" "between neighbours, one way: "
+grep "^note: " "$scratch/said"
+
+say "a machine whose line is slow, and a spare"
+# A gigabit's eighth one way: all of node2's edges have it.
+ip netns exec "sc$$-2" tc qdisc add dev eth0 root tbf rate 120mbit burst 64kb latency 400ms
+launch --hosts 'node[1-4]' --spares 1 --ranks 1 --preflight -v "$mend" "$project" -- train.py || { cat "$scratch/said"; fail "exit $?"; }
+has "$scratch/said" "node2 is left out, node4 takes its place: .* to and from its neighbours"
+has "$scratch/said" "3 ranks on cpu"
+grep "^note: " "$scratch/said"
 
 say "all is well"

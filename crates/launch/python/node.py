@@ -1,7 +1,7 @@
 """One node of a launch: starts torchrun when told, and says what its ranks do.
 
 Lines of JSON go out, one an event; lines of words come in: `beat`, `listen PORT`, `reach ADDRESS PORT`,
-`go JSON`, `stacks`, `stop`. The launcher is the node's lease: when its lines end, or none comes for a while,
+`check JSON`, `go JSON`, `stacks`, `stop`. The launcher is the node's lease: when its lines end, or none comes for a while,
 everything started here ends, whatever became of the launcher.
 """
 
@@ -113,6 +113,7 @@ class Node:
         self.orders = []
         self.gone = None
         self.process = None
+        self.checking = False
         self.listener = None
         self.per_node = 0
         self.offsets = {}
@@ -149,8 +150,8 @@ class Node:
                     self.listen(int(rest))
                 elif word == "reach":
                     self.reach(*rest.split())
-                elif word == "go":
-                    self.go(json.loads(rest))
+                elif word in ("check", "go"):
+                    self.start(json.loads(rest), checking=word == "check")
                 elif word == "stacks":
                     self.stacks()
             if self.process:
@@ -158,7 +159,9 @@ class Node:
                 self.follow(ended is not None)
                 if ended is not None:
                     self.end(ended)
-                    return 0 if ended == 0 else 1
+                    if not self.checking:
+                        return 0 if ended == 0 else 1
+                    self.process = None
             time.sleep(0.02)
         self.stop()
         # Whoever started this may clean up then: no launcher will.
@@ -190,9 +193,11 @@ class Node:
                 return name, mine
         return "lo", mine
 
-    def go(self, order):
+    def start(self, order, checking):
         if self.listener:
             self.listener.close()
+        self.checking = checking
+        self.errors = b""
         # Each attempt has its own: nothing of an earlier one is read again.
         self.logs = os.path.join(LOGS, order["id"])
         for folder in (self.logs, STACKS):
@@ -362,7 +367,7 @@ class Node:
                 continue
         failures.sort(key=lambda failure: failure["written"])
         words = self.errors.decode(errors="replace")
-        say("end", code=code, failures=failures, codes=exit_codes(words), words=words[-16384:])
+        say("checked" if self.checking else "end", code=code, failures=failures, codes=exit_codes(words), words=words[-16384:])
 
     def stop(self):
         say("stopping", why=self.gone)

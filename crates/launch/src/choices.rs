@@ -110,6 +110,12 @@ pub(crate) fn program(settings: &Settings) -> Vec<String> {
     }
 }
 
+/// What torchrun is to start before that.
+pub(crate) fn preflight(settings: &Settings) -> Vec<String> {
+    let kind = if settings.gpus { "gpu" } else { "cpu" };
+    vec![format!("{INSIDE}/rank.py"), format!("{INSIDE}/preflight.py"), kind.to_owned()]
+}
+
 /// Variables of the ranks on a node that may use so many processors. What the user said is not chosen again.
 #[must_use]
 pub fn variables(settings: &Settings, cpus: u32, attempt: u32) -> Vec<Choice> {
@@ -185,7 +191,7 @@ pub fn container(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -204,6 +210,7 @@ mod tests {
             hang_after: None,
             on_hang: OnHang::Abort,
             node_timeout: Duration::from_secs(5),
+            preflight: None,
             env: [("OMP_NUM_THREADS".to_owned(), "3".to_owned())].into(),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     File { name: String, data: String },
     /// All ranks of the node have been asked.
     Asked { ranks: Vec<u32> },
+    /// torchrun has ended, before the first step.
+    Checked(End),
     /// torchrun has ended.
     End(End),
     /// The node ends before its ranks.

@@ -15,10 +15,11 @@ const MOST_BYTES: usize = 256 << 20;
 /// Most logs: one for each rank.
 const MOST_LOGS: u32 = 65536;
 
-/// The program of a node, and what each rank runs first.
-const PROGRAMS: [(&str, &str); 2] = [
+/// The program of a node, what each rank runs first, and what ranks do before the first step.
+const PROGRAMS: [(&str, &str); 3] = [
     ("node.py", include_str!("../python/node.py")),
     ("rank.py", include_str!("../python/rank.py")),
+    ("preflight.py", include_str!("../python/preflight.py")),
 ];
 
 /// Where a launch writes.
@@ -96,12 +97,12 @@ impl Evidence {
         script
     }
 
-    /// Adds a line to the log of a rank.
-    pub(crate) fn log(&self, rank: u32, text: &str) -> Result<(), Error> {
+    /// Adds a line to a log of a rank: `rank`, or `preflight-rank`.
+    pub(crate) fn log(&self, name: &str, rank: u32, text: &str) -> Result<(), Error> {
         if rank >= MOST_LOGS {
             return Ok(());
         }
-        let path = self.folder.join("logs").join(format!("rank-{rank}.log"));
+        let path = self.folder.join("logs").join(format!("{name}-{rank}.log"));
         let file = OpenOptions::new().append(true).create(true).open(&path);
         file.and_then(|mut file| file.write_all(format!("{text}\n").as_bytes()))
             .map_err(|source| Error::Write { path, source })

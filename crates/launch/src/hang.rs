@@ -1,13 +1,12 @@
-//! Looks at ranks that say nothing, the page that sums them up, and what is wrong with nodes before they start.
+//! Looks at ranks that say nothing, and the page that sums them up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::event::{Hello, Stack};
+use crate::event::Stack;
 use crate::evidence::Evidence;
-use crate::group::Outcome;
 use crate::judge::{self, Verdict, judge, named};
 use crate::settings::Settings;
 
@@ -180,71 +179,6 @@ fn are(ranks: &[u32]) -> String {
 /// What comes from inside, as a terminal may show it.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
-}
-
-/// The outcome, for people.
-pub(crate) fn in_words(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Done => "all ranks ended well".to_owned(),
-        Outcome::Failed { rank: Some(rank), node, .. } => format!("rank {rank} on {node} failed"),
-        Outcome::Failed { rank: None, node, .. } => format!("{node} failed"),
-        Outcome::Lost { node, why } => format!("{node} was lost: {why}"),
-        Outcome::Refused(why) => why.clone(),
-        Outcome::Hung => "the ranks hung".to_owned(),
-        Outcome::TimeLimit => "the time was over".to_owned(),
-        Outcome::Interrupted(signal) => format!("signal {signal}"),
-    }
-}
-
-/// What keeps nodes from working together, and what a person should know of them: each with its name, what it says of
-/// itself, and how far its clock is from ours.
-pub(crate) fn preflight(
-    settings: &Settings,
-    nodes: &[(&str, &Hello, f64)],
-) -> (Vec<String>, Vec<String>) {
-    let (mut refusals, mut remarks) = (Vec::new(), Vec::new());
-    for (name, hello, skew) in nodes {
-        if hello.torch.is_none() {
-            refusals.push(format!("{name}: the image's python3 ({}) has no torch", hello.python));
-        }
-        if settings.gpus && hello.gpus < settings.ranks_per_node {
-            refusals.push(format!(
-                "{name}: {} GPUs are in the container, and {} ranks want one each",
-                hello.gpus, settings.ranks_per_node
-            ));
-        }
-        // ssh takes part of a second itself. Certificates and file times care about more.
-        if skew.abs() > 30.0 {
-            remarks.push(format!("{name}: its clock is {skew:+.0} s from this machine's"));
-        }
-        if hello.disk < 1 << 30 {
-            remarks.push(format!("{name}: less than 1 GiB is free for logs"));
-        }
-        if hello.shm < 64 << 20 && settings.ranks_per_node > 1 {
-            remarks.push(format!(
-                "{name}: {} MiB are free in /dev/shm, through which NCCL and DataLoader workers speak",
-                hello.shm >> 20
-            ));
-        }
-        if settings.gpus && settings.nodes > 1 && (0..1 << 30).contains(&hello.memlock) {
-            remarks.push(format!(
-                "{name}: only {} KiB can be locked, which RDMA needs",
-                hello.memlock >> 10
-            ));
-        }
-    }
-    let torches: BTreeSet<&str> =
-        nodes.iter().filter_map(|(_, hello, _)| hello.torch.as_deref()).collect();
-    if torches.len() > 1 {
-        let said = nodes.iter().map(|(name, hello, _)| {
-            format!("{name} has {}", hello.torch.as_deref().unwrap_or("none"))
-        });
-        refusals.push(format!(
-            "the nodes have different torches: {}",
-            said.collect::<Vec<_>>().join(", ")
-        ));
-    }
-    (refusals, remarks)
 }
 
 #[cfg(test)]

@@ -269,6 +269,7 @@ mod tests {
             hang_after: None,
             on_hang: OnHang::Abort,
             node_timeout: Duration::from_secs(5),
+            preflight: None,
             env: Default::default(),
         };
         let objects = Objects {

@@ -8,15 +8,20 @@
 //!
 //! Nothing here prints or opens a connection: the caller hands in commands to start and is told what happens.
 
+mod attempt;
 mod choices;
 mod error;
 mod event;
 mod evidence;
+mod failure;
 mod group;
 mod hang;
 mod judge;
 pub mod kubernetes;
+mod meet;
+mod node;
 pub mod plan;
+mod preflight;
 mod settings;
 pub mod slurm;
 mod words;

@@ -188,6 +188,7 @@ mod tests {
             hang_after: None,
             on_hang: OnHang::Abort,
             node_timeout: Duration::from_secs(5),
+            preflight: None,
             env: [("NCCL_DEBUG".to_owned(), "WARN".to_owned())].into(),
         };
         let job = Job {

@@ -286,6 +286,10 @@ pub struct Launch {
     pub command: Vec<String>,
     /// Where ranks meet.
     pub port: Option<u16>,
+    /// How long ranks may meet and measure before the first step, as the user wrote it.
+    pub preflight: Option<String>,
+    /// How many of the hosts, the last ones, only take others' places.
+    pub spares: u32,
     /// How often all ranks are started again.
     pub restarts: u32,
     /// When it is ended, as the user wrote it.

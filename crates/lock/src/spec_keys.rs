@@ -314,6 +314,23 @@ pub(crate) const KEYS: &[Key] = &[
         ],
     ),
     key("launch", "port", r#""auto""#, &["The port of node 0 where ranks meet: 29500."]),
+    key(
+        "launch",
+        "preflight",
+        r#""auto""#,
+        &[
+            r#"How long all ranks may take to meet and to add up numbers before the first step: "2m". "auto" is"#,
+            "that they don't.",
+        ],
+    ),
+    key(
+        "launch",
+        "spares",
+        "0",
+        &[
+            "How many of the hosts, the last ones, only take the places of others that can't be used.",
+        ],
+    ),
     key("launch", "restarts", "0", &["How often all ranks are started again after one failed."]),
     key(
         "launch",

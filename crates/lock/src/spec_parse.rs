@@ -195,6 +195,10 @@ impl Field<'_> {
             ("launch", "restarts") => {
                 spec.launch.restarts = self.number(0, 1000)?.unwrap_or_default();
             }
+            ("launch", "preflight") => spec.launch.preflight = self.auto()?,
+            ("launch", "spares") => {
+                spec.launch.spares = self.number(0, 4096)?.unwrap_or_default();
+            }
             ("launch", "time-limit") => spec.launch.time_limit = self.auto()?,
             ("launch", "hang-after") => {
                 // The default is the launcher's: the file that says it says nothing.

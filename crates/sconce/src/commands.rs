@@ -21,6 +21,7 @@ pub mod kill;
 mod lacking;
 pub mod launch;
 mod launch_nodes;
+mod launch_written;
 pub mod load;
 pub mod lock;
 mod locking;

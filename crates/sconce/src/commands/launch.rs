@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use sconce_launch::kubernetes::{self, Objects};
-use sconce_launch::slurm::{self, By, Job};
 use sconce_launch::{Choice, Evidence, Group, OnHang, Outcome, Program, Settings, Told, duration};
 use sconce_lock::Launch;
-use sconce_run::{Interrupts, parse_env, parse_size};
+use sconce_run::{Interrupts, parse_env};
 use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::commands::launch_nodes::{Remote, idle_gpus, local_name};
+use crate::commands::launch_written::{self, KubernetesArgs, SlurmArgs};
 use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
@@ -38,7 +37,7 @@ Examples:
 pub struct Args {
     /// A folder with a sconce.toml, a tag such as torch:2.15.0, or an image
     #[arg(value_name = "TARGET", default_value = ".")]
-    target: String,
+    pub(super) target: String,
     /// What each rank runs, behind `--`: train.py --epochs 3, or -m train
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -65,6 +64,13 @@ pub struct Args {
     /// The address of node 0 that the others reach; found out if not given
     #[arg(long, value_name = "ADDRESS")]
     master_addr: Option<String>,
+    /// Before the first step all ranks meet and add up numbers, and machines that are slow or wrong are named; it
+    /// may take so long (2m)
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m")]
+    preflight: Option<String>,
+    /// So many of the hosts, the last ones, only take the places of machines that can't be used or are lost
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
+    spares: Option<u32>,
     /// How often all ranks are started again after one failed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     restarts: Option<u32>,
@@ -85,13 +91,13 @@ pub struct Args {
     env: Vec<String>,
     /// Show a folder or file of each machine inside: HOST:CONTAINER[:ro]
     #[arg(short, long, value_name = "HOST:CONTAINER")]
-    volume: Vec<String>,
+    pub(super) volume: Vec<String>,
     /// Size of /dev/shm, such as 8g
     #[arg(long, value_name = "SIZE")]
-    shm_size: Option<String>,
+    pub(super) shm_size: Option<String>,
     /// The folder that gets a folder of logs and evidence for each launch; `launches` beside sconce.toml if not given
     #[arg(long, value_name = "DIR")]
-    evidence: Option<PathBuf>,
+    pub(super) evidence: Option<PathBuf>,
     /// Whose output is shown: all (each line with its rank) or rank0; all of it is in files
     #[arg(long, value_name = "WHOSE", default_value = "all")]
     output: Shown,
@@ -100,7 +106,7 @@ pub struct Args {
     explain: bool,
     /// Print what would run, and start nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Allow once what the project asks for outside its folder (see `sconce trust`)
     #[arg(long)]
     trust: bool,
@@ -108,49 +114,9 @@ pub struct Args {
     #[arg(long, value_name = "PROGRAM", default_value = "sconce")]
     remote_program: String,
     #[command(flatten)]
-    slurm: SlurmArgs,
+    pub(super) slurm: SlurmArgs,
     #[command(flatten)]
-    kubernetes: KubernetesArgs,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Slurm")]
-struct SlurmArgs {
-    /// Hand the script to sbatch instead of printing it
-    #[arg(long)]
-    submit: bool,
-    /// Containers are started by pyxis (`srun --container-image`), not by sconce
-    #[arg(long)]
-    pyxis: bool,
-    /// The partition
-    #[arg(long, value_name = "NAME")]
-    partition: Option<String>,
-    /// Another option of sbatch: --account=lab
-    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
-    sbatch: Vec<String>,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "Kubernetes")]
-struct KubernetesArgs {
-    /// job (Indexed, with a headless service), jobset or trainjob
-    #[arg(long, value_name = "KIND", default_value = "job")]
-    kind: ObjectKind,
-    /// The name of the objects, or of the job
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Memory of a pod, /dev/shm included: 960Gi
-    #[arg(long, value_name = "QUANTITY")]
-    memory: Option<String>,
-    /// Processors of a pod
-    #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
-    /// A resource of an RDMA device plugin: rdma/hca=8
-    #[arg(long, value_name = "NAME=N")]
-    rdma: Option<String>,
-    /// Kueue's queue
-    #[arg(long, value_name = "NAME")]
-    queue: Option<String>,
+    pub(super) kubernetes: KubernetesArgs,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -173,13 +139,6 @@ enum Shown {
     Rank0,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum ObjectKind {
-    Job,
-    Jobset,
-    Trainjob,
-}
-
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let target =
         Target::find_for(&paths::target(&args.target)?, "launch", sconce_start::Kind::STARTABLE)?;
@@ -191,8 +150,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let app = project.map(|project| project.spec().app.command.clone()).unwrap_or_default();
     let settings = settings(args, &asked, &app, engine, &hosts)?;
     match engine {
-        Engine::Slurm => return slurm(args, &asked, &settings),
-        Engine::Kubernetes => return kubernetes(args, &settings),
+        Engine::Slurm => return launch_written::slurm(args, &asked, &settings),
+        Engine::Kubernetes => return launch_written::kubernetes(args, &settings),
         Engine::Local | Engine::Ssh => {}
     }
     let context = Context::open(global)?;
@@ -232,7 +191,8 @@ fn settings(
         [&args.command[..], &asked.command, app].into_iter().find(|words| !words.is_empty());
     let program = Program::of(words.unwrap_or_default())?;
     let count = hosts.len() as u32;
-    let nodes = args.nodes.or(asked.nodes).unwrap_or(count.max(1));
+    let spares = args.spares.unwrap_or(asked.spares);
+    let nodes = args.nodes.or(asked.nodes).unwrap_or(count.saturating_sub(spares).max(1));
     let usage = |what: String, hint: &str| Failure::new(Kind::Usage, what).hint(hint);
     match engine {
         Engine::Local if nodes != 1 => {
@@ -244,9 +204,27 @@ fn settings(
             let what = "the engine `ssh` needs machines".to_owned();
             return Err(usage(what, "name them: `--hosts gpu[1-4]`"));
         }
-        Engine::Ssh if nodes != count => {
-            let what = format!("{nodes} nodes were asked for, and {count} hosts are named");
+        Engine::Ssh if nodes.saturating_add(spares) != count => {
+            let what = match spares {
+                0 => format!("{nodes} nodes were asked for, and {count} hosts are named"),
+                _ => format!(
+                    "{nodes} nodes and {spares} spares were asked for, and {count} hosts are named"
+                ),
+            };
             return Err(usage(what, "leave `--nodes` out, or name as many hosts"));
+        }
+        Engine::Local if spares > 0 => {
+            let what = "spares are machines, and the engine `local` has one".to_owned();
+            return Err(usage(what, "name the machines: `--hosts gpu[1-4] --spares 1`"));
+        }
+        Engine::Slurm | Engine::Kubernetes if spares > 0 => {
+            let what = "a scheduler has its own way with machines that fail".to_owned();
+            return Err(usage(what, "leave `--spares` out"));
+        }
+        Engine::Slurm | Engine::Kubernetes if args.preflight.is_some() => {
+            let what =
+                "`--preflight` is made by the launcher, which a scheduler has not".to_owned();
+            return Err(usage(what, "leave it out; `sconce bench` measures one machine in a job"));
         }
         _ => {}
     }
@@ -303,6 +281,10 @@ fn settings(
                 "`--node-timeout 30s`",
             )
         })?,
+        preflight: match args.preflight.as_ref().or(asked.preflight.as_ref()) {
+            Some(given) => duration("preflight", given)?,
+            None => None,
+        },
         env,
     })
 }
@@ -392,26 +374,24 @@ impl Launching<'_> {
             format!("{}-{}", moment.chars().filter(plain).collect::<String>(), std::process::id());
         let mut evidence = Evidence::make(self.parent, &id)?;
         let mut remotes = Vec::new();
-        let mut names = self.hosts.to_vec();
+        let mut machines = vec![local_name()];
         let folder = match engine {
             Engine::Ssh => {
-                let program = &self.args.remote_program;
                 remotes = Remote::prepare(
                     self.hosts,
-                    program,
+                    self.settings.nodes as usize,
+                    &self.args.remote_program,
                     &self.args.target,
                     self.global,
                     self.args.trust,
                 )?;
+                machines = remotes.iter().map(|remote| remote.host.clone()).collect();
                 PathBuf::new()
             }
-            _ => {
-                names = vec![local_name()];
-                evidence.node(0)?
-            }
+            _ => evidence.node(0)?,
         };
         let myself = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sconce"));
-        let command = |node: u32| match remotes.get(node as usize) {
+        let command = |node: u32, machine: usize| match remotes.get(machine) {
             Some(remote) => {
                 let words =
                     self.words(&remote.program, Path::new(&remote.folder), &remote.target, node);
@@ -427,7 +407,7 @@ impl Launching<'_> {
         let interrupted = || interrupts.came();
         let group = Group {
             settings: self.settings,
-            names,
+            machines,
             command: &command,
             id,
             interrupted: &interrupted,
@@ -488,131 +468,4 @@ impl Launching<'_> {
 
 fn explain(choice: &Choice) {
     eprintln!("{}={}\n    {}", choice.name, choice.value, choice.why);
-}
-
-/// The image as other systems take it: they pull it from a registry.
-fn image(args: &Args) -> Result<String, Failure> {
-    let image = args.target.strip_prefix("docker://").unwrap_or(&args.target);
-    if image.starts_with(['.', '/']) || !image.contains('/') {
-        let what =
-            format!("`{image}` is on this machine, and other nodes take images from a registry");
-        return Err(Failure::new(Kind::Usage, what).hint(format!(
-            "`sconce push {image} HOST/NAME:TAG` sends it there and prints its digest; launch HOST/NAME@sha256:..."
-        )));
-    }
-    if !image.contains("@sha256:") {
-        eprintln!(
-            "note: `{image}` is a tag, which may be another image on another node; HOST/NAME@sha256:... is the same on all"
-        );
-    }
-    Ok(image.to_owned())
-}
-
-/// A word that a batch script and Kubernetes take as a name.
-fn job_name(args: &Args, image: &str) -> Result<String, Failure> {
-    let given = args.kubernetes.name.clone();
-    let base = image.split(['@']).next().unwrap_or(image);
-    let base = base.rsplit('/').next().unwrap_or(base).split(':').next().unwrap_or("launch");
-    let name = given.unwrap_or_else(|| base.replace(['_', '.'], "-"));
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let legal = name.chars().all(plain)
-        && name.len() <= 40
-        && name.starts_with(|c: char| c.is_ascii_lowercase());
-    match legal && !name.ends_with('-') {
-        true => Ok(name),
-        false => Err(Failure::new(Kind::Usage, format!("`{name}` is no name of a job")).hint(
-            "`--name train`: lower case letters, digits and `-`, 40 at most, a letter first",
-        )),
-    }
-}
-
-fn slurm(args: &Args, asked: &Launch, settings: &Settings) -> Result<ExitCode, Failure> {
-    let image = image(args)?;
-    let control = |word: &&String| word.contains(char::is_control);
-    if let Some(word) = args.slurm.sbatch.iter().chain(&args.slurm.partition).find(control) {
-        return Err(Failure::new(Kind::Usage, format!("{word:?} is more than one line")));
-    }
-    let mut options = Vec::new();
-    for volume in &args.volume {
-        options.extend(["-v".to_owned(), volume.clone()]);
-    }
-    if let Some(size) = &args.shm_size {
-        options.extend(["--shm-size".to_owned(), size.clone()]);
-    }
-    let logs = match (&args.evidence, &asked.evidence) {
-        (Some(given), _) => given.clone(),
-        (None, given) => PathBuf::from(given.as_deref().unwrap_or("launches")),
-    };
-    let logs = std::path::absolute(&logs).unwrap_or(logs).display().to_string();
-    if logs.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!("sbatch takes no folder with blanks: {logs:?}"),
-        )
-        .hint("`--evidence DIR` names another"));
-    }
-    let job = Job {
-        name: job_name(args, &image)?,
-        image,
-        by: if args.slurm.pyxis { By::Pyxis } else { By::Sconce },
-        options,
-        partition: args.slurm.partition.clone(),
-        more: args.slurm.sbatch.clone(),
-        logs: logs.clone(),
-    };
-    let script = slurm::script(settings, &job);
-    if !args.slurm.submit || args.dry_run {
-        print!("{script}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    // Slurm opens the job's output before its script runs.
-    let made = std::fs::create_dir_all(&logs);
-    made.map_err(|error| Failure::new(Kind::Storage, format!("{logs} can't be made: {error}")))?;
-    let failed = |error: std::io::Error| {
-        Failure::new(Kind::Machine, format!("`sbatch` can't be started: {error}"))
-            .hint("without `--submit` the script is printed: `sconce launch ... > job.sh`")
-    };
-    let mut sbatch =
-        Command::new("sbatch").stdin(std::process::Stdio::piped()).spawn().map_err(failed)?;
-    if let Some(mut stdin) = sbatch.stdin.take() {
-        std::io::Write::write_all(&mut stdin, script.as_bytes()).map_err(failed)?;
-    }
-    let status = sbatch.wait().map_err(failed)?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
-}
-
-fn kubernetes(args: &Args, settings: &Settings) -> Result<ExitCode, Failure> {
-    let image = image(args)?;
-    let given = &args.kubernetes;
-    let rdma = given.rdma.as_ref().map(|text| {
-        let parsed = text
-            .split_once('=')
-            .and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
-        parsed.ok_or_else(|| {
-            Failure::new(Kind::Usage, format!("`--rdma {text}` is no resource"))
-                .hint("as in `--rdma rdma/hca=8`")
-        })
-    });
-    let shm = parse_size("--shm-size", args.shm_size.as_deref().unwrap_or("16g"))?;
-    let objects = Objects {
-        name: job_name(args, &image)?,
-        kind: match given.kind {
-            ObjectKind::Job => kubernetes::Kind::Job,
-            ObjectKind::Jobset => kubernetes::Kind::JobSet,
-            ObjectKind::Trainjob => kubernetes::Kind::TrainJob,
-        },
-        image,
-        shm: format!("{}Mi", shm >> 20),
-        memory: given.memory.clone(),
-        cpus: given.cpus,
-        rdma: rdma.transpose()?,
-        queue: given.queue.clone(),
-    };
-    if settings.restarts > 0 && given.kind != ObjectKind::Jobset {
-        eprintln!(
-            "note: only a JobSet starts all its pods again after one failed: `--kind jobset`"
-        );
-    }
-    print!("{}", kubernetes::manifest(settings, &objects));
-    Ok(ExitCode::SUCCESS)
 }

@@ -57,7 +57,8 @@ pub fn local_name() -> String {
 
 /// A machine behind ssh that is ready to start a node. What was put there is removed with it.
 pub struct Remote {
-    host: String,
+    /// What it is called.
+    pub host: String,
     /// What sconce is called there.
     pub program: String,
     /// The folder that the container is shown.
@@ -69,9 +70,11 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Makes machines ready: a folder, the programs of a node, sconce and the image where they are missing.
+    /// Makes machines ready: a folder, the programs of a node, sconce and the image where they are missing. As many as
+    /// are needed must be; of others it is said why they are not.
     pub fn prepare(
         hosts: &[String],
+        needed: usize,
         program: &str,
         target: &str,
         global: &Global,
@@ -109,7 +112,10 @@ impl Remote {
                 }
             }
         }
-        match failures.is_empty() {
+        if remotes.len() >= needed {
+            failures.iter().for_each(|failure| eprintln!("note: {failure}; it is left out"));
+        }
+        match remotes.len() >= needed {
             true => Ok(remotes),
             false => Err(Failure::new(Kind::Machine, failures.join("\n"))
                 .hint("`ssh HOST true` must work without a question; `sconce doctor --hosts HOST` says more")),

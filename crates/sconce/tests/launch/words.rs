@@ -1,12 +1,8 @@
 //! What `sconce launch` and `sconce plan` say without starting anything.
 
-// Nothing is started here, and no image is needed for that.
-#[allow(dead_code)]
-mod world;
-
 use std::fs;
 
-use world::World;
+use crate::world::World;
 
 const IMAGE: &str = "registry.example/lab/train@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 

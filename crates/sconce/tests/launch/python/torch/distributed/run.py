@@ -26,6 +26,7 @@ for local in range(count):
     os.makedirs(folder)
     rank = node * count + local
     env = dict(os.environ, RANK=str(rank), LOCAL_RANK=str(local), WORLD_SIZE=str(int(args.nnodes) * count),
+               LOCAL_WORLD_SIZE=str(count), TORCHELASTIC_RUN_ID=args.rdzv_id,
                MASTER_ADDR=args.master_addr, TORCHELASTIC_ERROR_FILE=os.path.join(folder, "error.json"))
     words = args.program if args.no_python else [sys.executable, "-u", *args.program]
     workers.append((rank, local, subprocess.Popen(
