@@ -3,6 +3,7 @@
 mod asked;
 mod builds;
 mod libcuda;
+mod one_cuda;
 
 use sconce_facts::{Capability, DriverVersion};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::elf::Machine;
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
 use crate::report::{Basis, Report};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::{Builds, Outcome, Verdict};
 use asked::Asked;
 
 /// What an answer says.
@@ -45,13 +46,10 @@ impl Answer {
         matches!(self.says, Says::Yes | Says::InPart)
     }
 
-    /// The same, where a lock was looked at that its project has left behind.
+    /// The same, where a lock was looked at that does not say what its project gets.
     #[must_use]
-    pub fn of_a_stale_lock(self) -> Self {
-        let sentence = format!(
-            "Can't tell: the project was changed after it was locked. Of the lock as it is: {}",
-            self.sentence
-        );
+    pub fn of_a_stale_lock(self, why: &str) -> Self {
+        let sentence = format!("Can't tell: {why}. Of the lock as it is: {}", self.sentence);
         Self { says: Says::CantTell, sentence }
     }
 
@@ -99,6 +97,7 @@ impl Report {
             .or_else(|| self.jit(&asked, verdict))
             .or_else(|| self.unknown(&asked))
             .or_else(|| self.builds_unknown(&asked, verdict))
+            .or_else(|| self.one_cuda(&asked, verdict))
             .or_else(|| self.libcuda_unknown(&asked))
             .or_else(|| self.undecided())
             .or_else(|| self.alone(&asked))
@@ -347,7 +346,13 @@ impl Report {
         };
         let compiler = || compilers::too_old(&self.contents, asked.capability);
         let builds = || self.builds_in_part(asked, verdict);
-        let what = gap.or_else(builds).or_else(newer).or_else(lacking).or_else(compiler)?;
+        let of_torch = || verdict.builds.iter().find_map(Builds::none_of_torch);
+        let what = gap
+            .or_else(builds)
+            .or_else(of_torch)
+            .or_else(newer)
+            .or_else(lacking)
+            .or_else(compiler)?;
         Some(Answer {
             says: Says::InPart,
             sentence: format!(

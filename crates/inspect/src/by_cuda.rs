@@ -1,5 +1,6 @@
-//! Which libraries are builds of one for several CUDAs: by the number in their names (a row of `data/names.toml`), or by
-//! the folder for each CUDA in which they lie side by side.
+//! Which libraries are builds of one for several CUDAs: their paths differ in the number of a CUDA and in nothing else, as
+//! `lib/cu12/libx.so` and `lib/cu13/libx.so` do (nccl-extensions 0.1.0, nccl/_extensions/_runtime.py) or `libx_cuda121.so`
+//! and `libx_cuda130.so`. Of some it is known how their package chooses: a row of `data/names.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +10,10 @@ use crate::loads::below_site;
 use crate::names::{self, Choice};
 use crate::scan::Library;
 
-/// The libraries that lie in folders for several CUDAs.
+/// The libraries that are there for several CUDAs.
 pub struct ByCuda {
-    /// Groups of two builds or more, by their paths with `cu*` for the folder.
-    folders: BTreeSet<String>,
+    /// Groups of two builds or more, by their paths with `*` for the number.
+    groups: BTreeSet<String>,
 }
 
 /// One of the builds.
@@ -30,6 +31,11 @@ impl Build {
     /// Whether it is for this CUDA: of a build for a whole major the minor does not count.
     pub fn is_for(&self, cuda: &str) -> bool {
         self.cuda == cuda || (self.cuda == self.major.to_string() && is_of(self.major, cuda))
+    }
+
+    /// Whether it is for the major of this CUDA.
+    pub fn is_of_major_of(&self, cuda: &str) -> bool {
+        is_of(self.major, cuda)
     }
 
     /// The lowest driver on which its CUDA starts.
@@ -50,28 +56,31 @@ fn is_of(major: u16, cuda: &str) -> bool {
 impl ByCuda {
     /// Those of an environment.
     pub fn new(libraries: &[Library]) -> Self {
-        let mut majors: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
-        for (group, major) in libraries.iter().filter_map(in_folder) {
-            majors.entry(group).or_default().insert(major);
+        let mut cudas: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for build in libraries
+            .iter()
+            .filter(|library| !library.outside)
+            .filter_map(|library| numbered(&library.path))
+        {
+            cudas.entry(build.group).or_default().insert(build.cuda);
         }
-        let several = majors.into_iter().filter(|(_, majors)| majors.len() > 1);
-        Self { folders: several.map(|(group, _)| group).collect() }
+        let several = cudas.into_iter().filter(|(_, cudas)| cudas.len() > 1);
+        Self { groups: several.map(|(group, _)| group).collect() }
     }
 
     /// Which build this library is, if it is one.
     pub fn build(&self, library: &Library) -> Option<Build> {
-        self.in_folder(library).or_else(|| by_name(library.name()))
+        by_name(library.name()).or_else(|| self.one_of(library))
     }
 
     /// Whether a program takes this library or another build of it.
     pub fn is_one_of_several(&self, library: &Library) -> bool {
-        names::alternative(library.name()).is_some() || self.in_folder(library).is_some()
+        names::alternative(library.name()).is_some() || self.one_of(library).is_some()
     }
 
-    fn in_folder(&self, library: &Library) -> Option<Build> {
-        let (group, major) = in_folder(library)?;
-        let is_build = self.folders.contains(&group);
-        is_build.then(|| Build { group, cuda: major.to_string(), major })
+    fn one_of(&self, library: &Library) -> Option<Build> {
+        numbered(&library.path)
+            .filter(|build| !library.outside && self.groups.contains(&build.group))
     }
 }
 
@@ -84,13 +93,70 @@ fn by_name(name: &str) -> Option<Build> {
     (!minor.is_empty()).then_some(Build { group, cuda, major: major.parse().ok()? })
 }
 
-/// The path with `cu*` for the folder of a CUDA, and that CUDA's major. Libraries of NVIDIA's that are no builds of one have
-/// the major of their CUDA in their own names.
-fn in_folder(library: &Library) -> Option<(String, u16)> {
-    let (folders, name) = library.path.rsplit_once('/').filter(|_| !library.outside)?;
-    let mut parts: Vec<&str> = folders.split('/').collect();
-    let at = parts.iter().rposition(|part| names::cuda_of_folder(part).is_some())?;
-    let major = names::cuda_of_folder(parts[at])?;
-    parts[at] = "cu*";
-    Some((format!("{}/{name}", parts.join("/")), major))
+/// The last number of a CUDA in the path: `cu12`, `cuda12`, `cuda-12`, `cuda_12.8`, `cu128`, between `/`, `_`, `-` or `.`.
+fn numbered(path: &str) -> Option<Build> {
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with(['/', '_', '-', '.']);
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    path.rmatch_indices("cu").find_map(|(at, word)| {
+        let before = &path[..at];
+        if !before.is_empty() && !before.ends_with(['/', '_', '-', '.']) {
+            return None;
+        }
+        let rest = &path[at + word.len()..];
+        let rest = rest.strip_prefix("da").unwrap_or(rest);
+        let rest = rest.strip_prefix(['-', '_']).unwrap_or(rest);
+        let start = path.len() - rest.len();
+        let (whole, rest) = rest.split_at(digits(rest));
+        let (major, minor, rest) = match whole.len() {
+            2 => {
+                let after = rest.strip_prefix('.').unwrap_or("");
+                let (minor, after) = after.split_at(digits(after));
+                match minor.is_empty() || !ends(after) {
+                    true => (whole, "", rest),
+                    false => (whole, minor, after),
+                }
+            }
+            3 => (&whole[..2], &whole[2..], rest),
+            _ => return None,
+        };
+        let major: u16 = major.parse().ok()?;
+        // 32 and 64 are bits.
+        sconce_facts::floor(major).filter(|_| ends(rest))?;
+        let cuda = match minor {
+            "" => major.to_string(),
+            minor => format!("{major}.{minor}"),
+        };
+        Some(Build { group: format!("{}*{rest}", &path[..start]), cuda, major })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_cudas_in_paths() {
+        let read = |path: &str| numbered(path).map(|build| (build.group, build.cuda));
+        for (path, group, cuda) in [
+            ("a/lib/cu12/libx.so", "a/lib/cu*/libx.so", "12"),
+            ("a/libx_cuda121.so", "a/libx_cuda*.so", "12.1"),
+            ("a/cuda-12/libx.so.1", "a/cuda-*/libx.so.1", "12"),
+            ("a/cuda_13.0/libx.so", "a/cuda_*/libx.so", "13.0"),
+            ("a/libx-cu130.so", "a/libx-cu*.so", "13.0"),
+            ("a/libx_cuda12.so", "a/libx_cuda*.so", "12"),
+        ] {
+            assert_eq!(read(path), Some((group.to_owned(), cuda.to_owned())), "{path}");
+        }
+        for path in [
+            "a/libcudart.so.12",
+            "a/libtorch_cuda.so",
+            "a/cupy_cuda12x/libx.so",
+            "a/libx_cuda64.so",
+            "a/focus12/libx.so",
+            "a/libx_cu1.so",
+            "a/libx_cuda1210.so",
+        ] {
+            assert_eq!(read(path), None, "{path}");
+        }
+    }
 }

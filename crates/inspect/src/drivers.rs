@@ -93,22 +93,27 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
     }
 }
 
-/// Libraries of a CUDA newer than `major`. NVIDIA's own say nothing: only what needs them uses them.
+/// Libraries of a CUDA newer than `major`. What NVIDIA brings is made by other tools than it is for: its name says it.
 fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
-    let own = |library: &&Library| {
-        !library.outside
-            && !names::is_of_nvidia(library.soname())
-            && !by_cuda.is_one_of_several(library)
-    };
+    let own = |library: &&Library| !library.outside && !by_cuda.is_one_of_several(library);
     let found = libraries.iter().filter(own).filter_map(|library| {
-        let own = self::major(library)?;
+        // Under another name it is some package's own copy.
+        let is_nvidias = [library.soname(), library.name()].into_iter().all(names::is_of_nvidia);
+        let own = match is_nvidias {
+            true => names::cuda_major(library.soname())?,
+            false => self::major(library)?,
+        };
         let floor = sconce_facts::floor(own).filter(|_| own > major)?;
         let floor = floor.driver.as_str().to_owned();
-        Some(Newer { library: library.path.clone(), cuda_major: own, floor })
+        let newer = Newer { library: library.path.clone(), cuda_major: own, floor };
+        Some((is_nvidias, newer))
     });
-    let mut found: Vec<Newer> = found.collect();
-    found.sort_by(|a, b| (b.cuda_major, &a.library).cmp(&(a.cuda_major, &b.library)));
-    found
+    let mut found: Vec<(bool, Newer)> = found.collect();
+    // What uses NVIDIA's says more than they do.
+    found.sort_by(|(a, one), (b, two)| {
+        (a, two.cuda_major, &one.library).cmp(&(b, one.cuda_major, &two.library))
+    });
+    found.into_iter().map(|(_, newer)| newer).collect()
 }
 
 /// The CUDA major that a library shows: by what it is linked with, the tools that made its GPU code, or the names that it

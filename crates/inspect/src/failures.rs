@@ -55,6 +55,24 @@ impl World {
         world
     }
 
+    /// One whose torch was built with this CUDA, which is in its libraries as well.
+    pub(crate) fn of_cuda(cuda: &str) -> Self {
+        let mut world = Self::new();
+        let version = format!("__version__ = '2.5.1'\ncuda: Optional[str] = '{cuda}'\n");
+        world.file(&format!("{SITE}/torch/version.py"), version.as_bytes());
+        let runtime = match cuda.split('.').next() {
+            Some("12") => "libcudart.so.12",
+            _ => "libcudart.so.11.0",
+        };
+        world.site("nvidia/cuda_runtime/lib/libcudart.so.11.0", &Library::new("libcudart.so.11.0"));
+        let gpu = fatbin(&[cubin(80), cubin(90)]);
+        let needs = [runtime, "libcudnn.so.9", "libcuda.so.1"];
+        let rpath = "$ORIGIN/../../nvidia/cuda_runtime/lib:$ORIGIN/../../nvidia/cudnn/lib";
+        let library = Library::new("").needs(&needs).rpath(rpath).code(&[gpu]);
+        world.site("torch/lib/libtorch_cuda.so", &library);
+        world
+    }
+
     pub(crate) fn file(&mut self, path: &str, bytes: &[u8]) {
         self.tree.add_file(path, Arc::new(bytes.to_vec()));
     }

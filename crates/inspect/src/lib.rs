@@ -13,6 +13,7 @@ mod checks;
 pub mod closure;
 mod compilers;
 pub mod cubin;
+mod cuda_asked;
 mod drivers;
 pub mod dynamic;
 pub mod elf;

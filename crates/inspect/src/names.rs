@@ -158,10 +158,9 @@ impl Alternative {
     }
 }
 
-/// The CUDA major of the builds that lie in a folder of this name.
-pub fn cuda_of_folder(folder: &str) -> Option<u16> {
-    let is_one = ROWS.cuda_folder.names.iter().any(|name| name == folder);
-    folder.strip_prefix("cu").filter(|_| is_one)?.parse().ok()
+/// Whether the version of this (normalised) package is the release of CUDA that it is of.
+pub fn is_of_one_cuda(package: &str) -> bool {
+    ROWS.cuda_version.names.iter().any(|name| name == package)
 }
 
 /// Whether this library is there for GPUs of other makers.

@@ -247,9 +247,17 @@ fn counting<'a>(
             let build = by_cuda.build(library);
             build.zip(cuda).is_some_and(|(build, cuda)| build.is_for(cuda))
         };
+        let is_near = |library: &Library| {
+            let build = by_cuda.build(library);
+            build.zip(cuda).is_some_and(|(build, cuda)| build.is_of_major_of(cuda))
+        };
         let meant = libraries.iter().find(|(library, _)| is_meant(library));
-        let best = || libraries.iter().min_by_key(|(_, service)| service.rank());
-        out.extend(meant.or_else(best).copied());
+        let best = |is: &dyn Fn(&Library) -> bool| {
+            let libraries = libraries.iter().filter(|(library, _)| is(library));
+            libraries.min_by_key(|(_, service)| service.rank())
+        };
+        let taken = meant.or_else(|| best(&is_near)).or_else(|| best(&|_| true));
+        out.extend(taken.copied());
     }
     out
 }

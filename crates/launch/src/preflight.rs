@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(
             found.refused,
             [
-                "gpu1: ranks 5, 6 did not get an answer from their GPUs within 120 s, as all others did"
+                "gpu1: ranks 5-6 did not get an answer from their GPUs within 120 s, as all others did"
             ]
         );
         assert_eq!(found.bad.len(), 1);

@@ -365,10 +365,13 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     if let Some(name) = read {
         return Some(ProjectFile { name, way: None });
     }
-    // What it needs is in it, and not in a form that is read.
-    let own = read_text(&leads, Path::new("pyproject.toml"));
-    if let Some(way) = own.ok().and_then(|text| pyproject::way(&text)) {
-        return Some(ProjectFile { name: "pyproject.toml", way: Some(way) });
+    let name = "pyproject.toml";
+    if let Ok(text) = read_text(&leads, Path::new(name)) {
+        // What it needs is in it, and not in a form that is read; or with a fault, which is told where it is read.
+        let way = pyproject::way(&text);
+        if way.is_some() || pyproject::read(&text, Path::new(name), false).is_err() {
+            return Some(ProjectFile { name, way });
+        }
     }
     let others = OTHERS.iter().flat_map(|(names, way)| names.iter().map(|name| (*name, *way)));
     let mut there = others.filter(|(name, _)| folder.join(name).is_file());

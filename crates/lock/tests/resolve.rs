@@ -124,6 +124,17 @@ fn what_a_release_needs_and_does_not_declare() {
     assert!(error.to_string().contains("pyarrow 26.0.1 needs numpy>=2, which"), "{error}");
 }
 
+/// A driver that no longer runs a GPU that is asked for.
+#[test]
+fn a_driver_that_is_too_new_for_a_gpu() {
+    refused(
+        "[environment]\ngpus = ['v100']\ndriver = '595.45.04'",
+        expect![[r#"
+            branch 580 is the last driver that runs V100, and this is for driver 595.45.04
+            take a driver of branch 580 or before, or leave that GPU out"#]],
+    );
+}
+
 #[test]
 fn a_v100() {
     check(

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 /// What such a file asks for; its paths as they lead from its folder.
@@ -35,8 +35,15 @@ pub struct WebTls {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Document {
-    tls_server_config: Option<TlsServer>,
-    basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+    #[serde(deserialize_with = "there")]
+    tls_server_config: Option<Option<TlsServer>>,
+    #[serde(deserialize_with = "there")]
+    basic_auth_users: Option<Option<BTreeMap<String, Spanned<String>>>>,
+}
+
+/// A key without a value is there, and says nothing.
+fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(given: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(given).map(Some)
 }
 
 #[derive(Default, Deserialize)]
@@ -69,22 +76,21 @@ pub fn parse(text: &str, folder: &Path) -> Result<Web, String> {
         };
         format!("line {line}: {why}")
     })?;
-    let document = document.unwrap_or_default();
+    let Document { tls_server_config: tls, basic_auth_users: users } = document.unwrap_or_default();
     // A list that was cut off or commented out would open what it is to close.
-    if document.basic_auth_users.as_ref().is_none_or(BTreeMap::is_empty) {
-        if document.basic_auth_users.is_some() {
-            return Err("basic_auth_users names nobody".to_owned());
-        }
-        if document.tls_server_config.is_none() {
-            return Err("it asks for neither TLS nor a login".to_owned());
-        }
+    if users.as_ref().is_some_and(|users| users.as_ref().is_none_or(BTreeMap::is_empty)) {
+        return Err("basic_auth_users names nobody".to_owned());
     }
-    let users = document.basic_auth_users.unwrap_or_default();
+    let tls = match tls {
+        Some(None) => return Err("tls_server_config says nothing".to_owned()),
+        tls => tls.flatten(),
+    };
+    if tls.is_none() && users.is_none() {
+        return Err("it asks for neither TLS nor a login".to_owned());
+    }
+    let users = users.flatten().unwrap_or_default();
     let users = users.into_iter().map(|(name, hash)| (line_of(&hash), name, hash.value));
-    Ok(Web {
-        tls: document.tls_server_config.map(|tls| WebTls::of(&tls, folder)).transpose()?,
-        users: users.collect(),
-    })
+    Ok(Web { tls: tls.map(|tls| WebTls::of(&tls, folder)).transpose()?, users: users.collect() })
 }
 
 fn line_of<T>(item: &Spanned<T>) -> usize {
@@ -192,8 +198,12 @@ mod tests {
                 "line 2: `basic_auth_users` stands there twice",
             ),
             ("# nothing\n\n", "it asks for neither TLS nor a login"),
-            ("basic_auth_users:\n", "it asks for neither TLS nor a login"),
+            ("basic_auth_users:\n", "basic_auth_users names nobody"),
             ("basic_auth_users: {}\n", "basic_auth_users names nobody"),
+            (&format!("{tls}basic_auth_users:\n"), "basic_auth_users names nobody"),
+            (&format!("{tls}basic_auth_users: ~\n"), "basic_auth_users names nobody"),
+            (&format!("{tls}basic_auth_users:\n  # a: b\n"), "basic_auth_users names nobody"),
+            ("tls_server_config:\nbasic_auth_users:\n  a: b\n", "tls_server_config says nothing"),
             ("junk\n", "line 1: it is not YAML, or not what belongs here"),
             (&format!("{tls}  min_version: TLS10\n"), "line 4: min_version is `TLS10`"),
             (

@@ -166,6 +166,37 @@ fn a_project_that_no_lock_decides() {
     );
 }
 
+/// A project of which it can't be read any more what it asks for.
+#[test]
+fn a_project_that_can_not_be_read_since() {
+    let plain = fast(90, &["libc.so.6"]);
+    let faults: [(&str, &dyn Fn(&Path)); 4] = [
+        ("no file of requirements", &|path| std::fs::remove_file(path.join("needs.txt")).unwrap()),
+        ("a folder in its place", &|path| {
+            std::fs::remove_file(path.join("needs.txt")).unwrap();
+            std::fs::create_dir(path.join("needs.txt")).unwrap();
+        }),
+        ("a broken sconce.toml", &|path| {
+            std::fs::write(path.join("sconce.toml"), "[environmen").unwrap();
+        }),
+        ("no sconce.toml", &|path| std::fs::remove_file(path.join("sconce.toml")).unwrap()),
+    ];
+    for (what, fault) in faults {
+        let world = World::new(std::slice::from_ref(&plain));
+        let project = world.path("project");
+        std::fs::write(project.join("needs.txt"), "fast\n").unwrap();
+        let toml = "[environment]\ntorch = false\nrequirements = \"needs.txt\"\n";
+        std::fs::write(project.join("sconce.toml"), toml).unwrap();
+        world.locks();
+        Store::open(world.path("store")).unwrap().put_bytes(&plain.build()).unwrap();
+        inspected(&world, 0, "Yes");
+        fault(&project);
+        let (code, said) = world.sconce(&["inspect", "--for", "h100", "."]);
+        let words = "Can't tell: what the project asks for can't be read (";
+        assert!(code == 12 && said.contains(words), "{what}: {code} {said}");
+    }
+}
+
 /// A library with code for these capabilities.
 fn build(sms: &[u32]) -> Library {
     let codes: Vec<_> = sms.iter().map(|sm| forge::cubin(*sm)).collect();

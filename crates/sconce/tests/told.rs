@@ -75,3 +75,26 @@ fn code_for_gpus_that_a_build_looks_at() {
     world.asks("exclude = []");
     assert!(!lock(&world, &[]).contains("has code for"), "no GPU is named");
 }
+
+/// A pyproject.toml with a fault is the project's file all the same: the fault is told.
+#[test]
+fn a_pyproject_with_a_fault() {
+    let head = "[project]\nname = \"x\"\nversion = \"1\"\n";
+    for (rest, says) in [
+        ("dependencies = [\"six=>1\"]\n", "six=>1"),
+        ("dependencies = [\"six\"]\n[tool.uv.sources]\nsix = {git = \"https://x/y\"}\n", "six"),
+        ("dependencies = [\"six\"]\nrequires-python = \"banana\"\n", "banana"),
+    ] {
+        let world = World::new(&[]);
+        for name in ["sconce.toml", "sconce.lock"] {
+            std::fs::remove_file(world.path("project").join(name)).ok();
+        }
+        std::fs::write(world.path("project/pyproject.toml"), format!("{head}{rest}")).unwrap();
+        let (code, said) = world.sconce(&["lock", "."]);
+        let is_told = said.contains("pyproject.toml") && said.contains(says);
+        assert!(
+            code != 0 && is_told && !said.contains("has no sconce.toml"),
+            "{rest}: {code} {said}"
+        );
+    }
+}

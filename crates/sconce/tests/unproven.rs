@@ -83,6 +83,25 @@ fn a_manifest_with_other_bytes() {
     }
 }
 
+/// Under the record of a signed image lies that of another: what is started is what was signed.
+#[test]
+fn a_record_of_another_image() {
+    let registry = RegistryServer::start();
+    let (there, name, digest) = pulled(&registry);
+    there.image(r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from nobody"]}"#);
+    done(&there, &["copy", "oci:image", "store:other"]);
+    let other = fs::read_to_string(there.path("store/refs/other")).unwrap();
+    let record = |digest: &str| there.path("store/images").join(format!("{digest}.json"));
+    let other = record(other.trim().strip_prefix("sha256:").unwrap());
+    let own = record(&digest.hex());
+    fs::remove_file(&own).unwrap();
+    fs::copy(other, own).unwrap();
+    let run = ["run", "--gpus", "none", "--pull", "never", name.as_str()];
+    let (code, out, err) = there.says(&run);
+    assert_eq!((code, out.as_str()), (0, "from the registry\n"), "{err}");
+    assert!(err.contains("it is of the image"), "{err}");
+}
+
 /// By its tag and by its digest an image is there whole, or not.
 #[test]
 fn an_image_that_lacks_a_layer() {
@@ -99,5 +118,32 @@ fn an_image_that_lacks_a_layer() {
     fs::remove_file(blob(&there, layer)).unwrap();
     for wanted in ["1", &digest.to_string()] {
         is(&get(wanted), 404, "were pruned");
+    }
+}
+
+/// A manifest or a configuration with other bytes is no part of an image that is there.
+#[test]
+fn documents_that_are_damaged_are_not_served() {
+    let registry = RegistryServer::start();
+    let (there, name, digest) = pulled(&registry);
+    done(&there, &["copy", &format!("store:{name}"), "store:lab/app:1"]);
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(blob(&there, digest)).unwrap()).unwrap();
+    let config = manifest["config"]["digest"].as_str().unwrap().parse().unwrap();
+    for part in [config, digest] {
+        let path = blob(&there, part);
+        let bytes = fs::read(&path).unwrap();
+        for other in [[&bytes[..], b" "].concat(), bytes[1..].to_vec(), Vec::new()] {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, other).unwrap();
+            let served = Served::start(&there, &[]);
+            for (method, wanted) in [("GET", "1"), ("HEAD", "1"), ("GET", &*digest.to_string())] {
+                let path = format!("/v2/lab/app/manifests/{wanted}");
+                let answer = served.ask(method, &path, "", b"");
+                is(&answer, 404, if method == "GET" { "is damaged" } else { "" });
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
     }
 }

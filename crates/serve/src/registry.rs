@@ -166,7 +166,13 @@ impl Registry<'_> {
                     let message = "parts of this image were pruned: it is there again when it was built or pulled";
                     return Err(Refusal::manifest_unknown(message));
                 }
-                let bytes = store.manifest(&image).map_err(|error| self.failed(&error))?;
+                // With other bytes it is no part of this image, whoever asks again.
+                let documents = store.config(&image).and_then(|_| store.manifest(&image));
+                let bytes = documents.map_err(|error| {
+                    (self.note)(&format!("image {}: {error}", digest.short()));
+                    let message = "a part of this image is damaged; the registry's log says which";
+                    Refusal::manifest_unknown(message)
+                })?;
                 self.stores.told(&image, &bytes);
                 bytes
             }

@@ -334,6 +334,11 @@ impl Place {
         let Some(bytes) = read_small(&path)? else { return Ok(None) };
         let mut record: Record = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Corrupt { path: path.clone(), why: error.to_string() })?;
+        // What was proven of one image must not start another.
+        if record.manifest != manifest {
+            let why = format!("it is of the image {}", record.manifest.short());
+            return Err(Error::Corrupt { path, why });
+        }
         let last_used =
             fs::metadata(&path).and_then(|meta| meta.modified()).map_err(at("look at", &path))?;
         if check {

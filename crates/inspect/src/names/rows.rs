@@ -15,7 +15,7 @@ pub(super) struct Table {
     pub(super) core: Names,
     pub(super) opened: Opened,
     pub(super) alternative: Vec<Alternative>,
-    pub(super) cuda_folder: Names,
+    pub(super) cuda_version: Names,
     pub(super) other_gpus: Names,
     pub(super) per_gpu: Names,
     pub(super) from: Vec<FromCapability>,

@@ -1,7 +1,7 @@
 //! Builds of a library for several CUDAs, of which one must have code for the GPU and run with the driver.
 
 use super::bare;
-use crate::failures::World;
+use crate::failures::{SITE, World};
 use crate::forge::{Library, cubin, fatbin, ptx};
 
 fn starts(world: &World, gpu: &str, driver: &str, start: &str) {
@@ -62,4 +62,111 @@ fn builds_in_a_folder_for_each_cuda() {
     world.site("nccl/ep/lib/cu12/libnccl_ep.so", &library("libc.so.6", &[80]));
     world.site("nccl/ep/lib/cu13/libnccl_ep.so", &library("libc.so.6", &[90]));
     starts(&world, "h100", "570.86.15", "Yes, in part: ");
+}
+
+fn says(world: &World, gpu: &str, driver: &str, start: &str, words: &str) {
+    let said = world.answer(gpu, driver);
+    assert!(said.starts_with(start) && said.contains(words), "{said}");
+}
+
+/// Each of two libraries has a build for the GPU, and no CUDA takes both.
+#[test]
+fn builds_of_two_libraries_for_two_cudas() {
+    let mut world = bare();
+    world.site("x/lib/cu12/liba.so", &library("libc.so.6", &[100]));
+    world.site("x/lib/cu12/libb.so", &library("libc.so.6", &[80]));
+    world.site("x/lib/cu13/liba.so", &library("libc.so.6", &[80, 90]));
+    world.site("x/lib/cu13/libb.so", &library("libc.so.6", &[90, 100]));
+    says(&world, "b200", "580.65.06", "Can't tell: ", "an environment has one CUDA");
+    starts(&world, "h100", "580.65.06", "Yes: ");
+}
+
+/// With a torch for CUDA 11.8 neither a build for 12 nor one for 13 is its own.
+#[test]
+fn no_build_for_the_cuda_of_torch() {
+    for path in ["x/lib/cuNN/liba.so", "x/liba_cudaNN0.so"] {
+        let mut world = World::of_cuda("11.8");
+        for cuda in ["12", "13"] {
+            world.site(&path.replace("NN", cuda), &library("libc.so.6", &[80]));
+        }
+        says(&world, "a100", "470.57.02", "Yes, in part: ", "none is for torch's, 11.8");
+    }
+    // Of those for its major the one that has code for another GPU does not count for the one that is taken.
+    let mut world = World::of_cuda("12.4");
+    world.site("x/liba_cuda121.so", &library("libc.so.6", &[80]));
+    world.site("x/liba_cuda130.so", &library("libc.so.6", &[90]));
+    says(&world, "h100", "580.65.06", "Yes, in part: ", "liba_cuda121.so has nothing for it");
+}
+
+/// What packages ask for says which CUDA an environment has.
+#[test]
+fn a_cuda_that_packages_ask_for() {
+    let world = |requires: &str, there: &str| {
+        let mut world = bare();
+        world.site("x/lib/cu12/liba.so", &library("libc.so.6", &[70, 90]));
+        world.site("x/lib/cu13/liba.so", &library("libc.so.6", &[90]));
+        let metadata = format!("Name: x\nVersion: 1.0\n{requires}");
+        world.file(&format!("{SITE}/x-1.0.dist-info/METADATA"), metadata.as_bytes());
+        if let Some((name, version)) = there.split_once(' ') {
+            let info = format!("{SITE}/{name}-{version}.dist-info/METADATA");
+            let metadata = format!("Name: {name}\nVersion: {version}\n");
+            world.file(&info, metadata.as_bytes());
+        }
+        world
+    };
+    let v100 = |requires: &str, there: &str| world(requires, there).answer("v100", "570.86.15");
+    assert!(v100("", "").starts_with("Yes: "), "{}", v100("", ""));
+    for asks in ["nvidia-cuda-runtime-cu13", "nvidia-cublas>=13", "cuda-toolkit[cudart]==13.*"] {
+        let said = v100(&format!("Requires-Dist: {asks}\n"), "");
+        assert!(said.starts_with("Can't tell: ") && said.contains("asks for"), "{asks}: {said}");
+    }
+    let said = v100("", "nvidia_cuda_runtime 13.0.96");
+    assert!(said.starts_with("Can't tell: ") && said.contains("13.0.96 is there"), "{said}");
+    for asks in
+        ["nvidia-cuda-runtime-cu12", "cuda-bindings>=12", "nvidia-cublas>=13; extra == \"cu13\""]
+    {
+        let said = v100(&format!("Requires-Dist: {asks}\n"), "");
+        assert!(said.starts_with("Yes: "), "{asks}: {said}");
+    }
+    let h100 = world("Requires-Dist: nvidia-cublas>=13\n", "").answer("h100", "580.65.06");
+    assert!(h100.starts_with("Yes: "), "{h100}");
+}
+
+/// Builds by the numbers in their names; a build that is linked with a newer CUDA than it is called by.
+#[test]
+fn names_that_differ_in_a_cuda() {
+    for path in ["x/libx_cudaNN.so", "x/cuNN/libx.so", "x/cuda-NN/libx.so"] {
+        let mut world = bare();
+        let [old, new] = [("121", 80), ("130", 100)];
+        for (cuda, sm) in [old, new] {
+            world.site(&path.replace("NN", cuda), &library("libc.so.6", &[sm]));
+        }
+        starts(&world, "a100", "535.104.05", "Yes: it has machine code for A100");
+        starts(&world, "b200", "570.86.15", "No: of its builds");
+    }
+    let mut world = bare();
+    world.site("x/lib/cu12/liba.so", &library("libcudart.so.13", &[100]));
+    world.site("x/lib/cu13/liba.so", &library("libcudart.so.13", &[80]));
+    world.site("nvidia/cu13/lib/libcudart.so.13", &Library::new("libcudart.so.13"));
+    assert!(
+        !world.answer("b200", "575.57.08").starts_with("Yes"),
+        "{}",
+        world.answer("b200", "575.57.08")
+    );
+}
+
+/// A library of CUDA 13 whose runtime is linked into it, beside a torch of CUDA 12.
+#[test]
+fn a_newer_cuda_without_a_name() {
+    let words = "is of CUDA 13, which needs driver 580";
+    // A copy of NVIDIA's under another name, and NVIDIA's own.
+    for (path, soname) in
+        [("x/libx.so", "libnvjpeg.so.13"), ("nvidia/cu13/lib/libnvjpeg.so.13", "libnvjpeg.so.13")]
+    {
+        let mut world = World::of_cuda("12.8");
+        let code = fatbin(&[cubin(90), ptx(90, (9, 0))]);
+        world.site(path, &Library::new(soname).code(&[code]));
+        says(&world, "h100", "535.104.05", "Yes, in part: ", words);
+        starts(&world, "h100", "580.65.06", "Yes: ");
+    }
 }

@@ -8,6 +8,7 @@ use sconce_facts::{Capability, DriverVersion};
 
 use super::{Service, library_service};
 use crate::by_cuda::ByCuda;
+use crate::drivers;
 use crate::names;
 use crate::scan::Scan;
 
@@ -29,6 +30,7 @@ pub struct Builds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Build {
     cuda: String,
+    major: u16,
     service: Service,
     /// The first driver with which it runs, if that is known.
     needs: Option<DriverVersion>,
@@ -98,6 +100,28 @@ impl Builds {
     pub fn is_open(&self, driver: &DriverVersion) -> bool {
         let open = |build: &Build| build.serves() && build.needs.is_none();
         self.serving(Some(driver)).is_none() && self.each.iter().any(open)
+    }
+
+    /// The CUDA majors of those that have code for the GPU and run with this driver.
+    pub fn majors(&self, driver: Option<&DriverVersion>) -> BTreeSet<u16> {
+        let with =
+            |build: &&Build| build.serves() && driver.is_none_or(|driver| build.runs_with(driver));
+        self.each.iter().filter(with).map(|build| build.major).collect()
+    }
+
+    /// That none of them is for torch's CUDA, in words. Where it is known how their package chooses, that is judged instead.
+    pub fn none_of_torch(&self) -> Option<String> {
+        let torch = self.torch.as_deref().filter(|_| self.names.contains('/'))?;
+        let major = torch.split('.').next()?.parse::<u16>().ok()?;
+        let cudas: Vec<&str> = self.each.iter().map(|build| build.cuda.as_str()).collect();
+        let is_there = self.each.iter().any(|build| build.major == major);
+        (!is_there).then(|| {
+            format!(
+                "of {}, which is there for CUDA {}, none is for torch's, {torch}",
+                self.names,
+                cudas.join(", ")
+            )
+        })
     }
 
     /// Whether the library at `path` is one of them.
@@ -213,14 +237,16 @@ pub(super) fn of(
         });
         builds.paths.insert(library.path.clone());
         builds.core |= core.contains(library.path.as_str());
+        // What is called a build for one CUDA may be made with a newer one.
+        let made = drivers::major(library).and_then(sconce_facts::floor);
+        let floor = build.floor().map(|floor| made.map_or(floor, |made| floor.max(&made.driver)));
         let needs = match service {
             // What the driver compiles it must know as well.
-            Service::Jit { isa } => {
-                build.floor().zip(names::ptx_driver(isa)).map(|(a, b)| a.max(b))
-            }
-            _ => build.floor(),
+            Service::Jit { isa } => floor.zip(names::ptx_driver(isa)).map(|(a, b)| a.max(b)),
+            _ => floor,
         };
-        let own = Build { needs: needs.cloned(), service, cuda: build.cuda };
+        let (cuda, major) = (build.cuda, build.major);
+        let own = Build { needs: needs.cloned(), service, cuda, major };
         match builds.each.iter_mut().find(|other| other.cuda == own.cuda) {
             Some(other) if own.service.rank() < other.service.rank() => *other = own,
             Some(_) => {}

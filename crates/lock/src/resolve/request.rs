@@ -66,6 +66,21 @@ pub(crate) fn request(
         _ => {}
     }
     for gpu in &gpus {
+        let last = gpu.capability.row().and_then(sconce_facts::CapabilityRow::last_branch);
+        if let (Some(last), Some(driver)) = (last, &driver)
+            && driver.branch() > last
+        {
+            let what = format!(
+                "branch {last} is the last driver that runs {}, and this is for driver {driver}",
+                gpu.label
+            );
+            if matches!(environment.driver, DriverRequest::Version(_)) {
+                let hint =
+                    format!("take a driver of branch {last} or before, or leave that GPU out");
+                return Err(refuse(what, &hint));
+            }
+            explanation.note(what);
+        }
         if let (Some(first), Some(driver)) = (&gpu.first_driver, &driver)
             && driver < first
         {

@@ -92,17 +92,20 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     };
     let answer =
         args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref())).transpose()?;
-    let stale = !Target::is_name(&args.subject) && locked::is_stale(Path::new(&args.subject));
-    if stale {
+    let folder = (!Target::is_name(&args.subject)).then(|| Path::new(&args.subject));
+    let stale = folder.and_then(locked::stale);
+    if let Some(why) = &stale {
         eprintln!(
-            "note: {} was changed after it was locked, and this is of the lock as it is; `sconce lock {}` decides anew",
+            "note: {}: {why}, and this is of the lock as it is; `sconce lock {}` decides anew",
             args.subject,
             crate::trust::quoted(Path::new(&args.subject)),
         );
     }
     // What a changed project gets nobody knows.
-    let answer = answer
-        .map(|answer| if stale && answer.ready() { answer.of_a_stale_lock() } else { answer });
+    let answer = answer.map(|answer| match &stale {
+        Some(why) if answer.ready() => answer.of_a_stale_lock(why),
+        _ => answer,
+    });
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::unwritable)?);
     }

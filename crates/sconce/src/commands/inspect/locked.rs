@@ -25,13 +25,18 @@ pub fn lock_at(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Whether a project lies at `path` that asks for other than its lock has.
-pub(super) fn is_stale(path: &Path) -> bool {
-    let Some(lock) = lock_at(path).filter(|_| path.is_dir()) else { return false };
-    let lock =
-        sconce_open::read_to_string(&lock, LIMIT).ok().and_then(|text| Lock::parse(&text).ok());
-    let project = Project::folder(path).ok();
-    matches!((lock, project), (Some(lock), Some(project)) if lock.check_spec(project.spec()).is_err())
+/// Why a lock in the folder `path` does not say what the project there gets: it asks for something else by now, or what it asks
+/// for can't be read.
+pub(super) fn stale(path: &Path) -> Option<String> {
+    let lock = lock_at(path).filter(|_| path.is_dir())?;
+    let lock = Lock::parse(&sconce_open::read_to_string(&lock, LIMIT).ok()?).ok()?;
+    match Project::folder(path) {
+        Ok(project) => lock
+            .check_spec(project.spec())
+            .is_err()
+            .then(|| "the project was changed after it was locked".to_owned()),
+        Err(error) => Some(format!("what the project asks for can't be read ({error})")),
+    }
 }
 
 /// Looks for the bytes that the lock at `path`, called `name`, stands for.
