@@ -148,6 +148,12 @@ fn a_project_that_no_lock_decides() {
         write(&world, "sconce.toml", &format!("[environment]\n{environment}\n"));
         doctor(&world, 0, "not-judged", "ready");
     }
+    let other = "is for aarch64, and this machine is x86_64";
+    for environment in ["torch = \"2.15.0\"", ""] {
+        let platform = format!("[environment]\nplatform = \"aarch64\"\n{environment}\n");
+        write(&world, "sconce.toml", &platform);
+        doctor(&world, 1, "other-processor", other);
+    }
     std::fs::remove_file(world.path("project/sconce.toml")).unwrap();
     write(&world, "requirements.txt", "torch==2.1.0\n");
     doctor(&world, 12, "not-locked", words);
