@@ -134,6 +134,8 @@ fn a_project_that_no_lock_decides() {
     };
     let world = World::new(&[pure()]);
     std::fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    let lock = "`sconce lock .` decides what it gets";
+    inspected(&world, 12, lock);
     let words = "is not locked: which packages it gets is not known";
     for environment in [
         "requirements = [\"torch==2.1.0\"]",
@@ -202,6 +204,9 @@ fn one_build_has_code_and_runs_with_the_driver() {
     let no = "No: of its builds (libbitsandbytes_cuda*) that for CUDA 11.8 has no code for B200 180GB (compute capability \
               10.0), that for CUDA 13.0 needs driver 580.65.06 or newer, and this one is 570.86.15.";
     says(&wheel, "--for b200 --driver 570.86.15", 1, no);
+    let floor = "the build for CUDA 13.0 (libbitsandbytes_cuda*) runs from driver 580.65.06 on";
+    says(&wheel, "--json", 0, "\"cuda\": \"13.0\"");
+    says(&wheel, "--copies", 0, floor);
     let yes = "Yes: it has machine code for B200 180GB and CUDA 13.0 runs with driver 580.65.06; of its builds \
                (libbitsandbytes_cuda*) that for CUDA 13.0 has it, that for CUDA 11.8 has not";
     says(&wheel, "--for b200 --driver 580.65.06", 0, yes);
@@ -256,6 +261,21 @@ fn libraries_called_like_modules() {
         1,
         "quantized/_C_90a.abi3.so has no code for RTX 4090",
     );
+
+    // What one of them lacks besides is its own matter as well.
+    let symbol = "undefined symbol: _ZN3c105ErrorC1Ev";
+    let lacking = plain(&[89]).imports("_ZN3c105ErrorC1Ev", None);
+    let sound = build(&[89]).exports("PyInit__C_90a", None);
+    let part = format!("Yes, in part: it runs on RTX 4090, but {symbol}");
+    says(&wheel(&sound, &lacking), "--for 4090", 11, &part);
+    says(&wheel(&lacking, &lacking), "--for 4090", 12, &format!("Can't tell: {symbol}"));
+    let needs = plain(&[90]).needs(&["libc10.so"]);
+    let sound = build(&[90]).exports("PyInit__C_90a", None);
+    let one = wheel(&sound, &needs);
+    inspected(&locked(std::slice::from_ref(&one), &[&one]), 11, "Yes, in part: it runs on H100");
+    let both = wheel(&needs, &needs);
+    let world = locked(std::slice::from_ref(&both), &[&both]);
+    inspected(&world, 12, "Can't tell: libc10.so is nowhere, and ");
 
     // In an environment its tag decides nothing, and `build` takes it.
     let world = World::new(std::slice::from_ref(&plains));
