@@ -75,9 +75,15 @@ fn some_wheels_of_a_lock() {
 /// What `doctor` says of the project on a machine with an H100, which is ready.
 #[track_caller]
 fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
+    doctor_on("h100-vm.json", world, exit, rule, says);
+}
+
+/// The same on the machine of another snapshot.
+#[track_caller]
+fn doctor_on(machine: &str, world: &World, exit: i32, rule: &str, says: &str) {
     let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../doctor/tests/snapshots");
-    let h100 = snapshots.join("h100-vm.json");
-    let words = ["doctor", "--from", h100.to_str().unwrap(), "."];
+    let machine = snapshots.join(machine);
+    let words = ["doctor", "--from", machine.to_str().unwrap(), "."];
     let (code, said) = world.sconce(&words);
     assert!(code == exit && said.contains(says), "{code} {said}");
     let (_, said) = world.sconce(&[&words[..], &["--json"]].concat());
@@ -91,7 +97,11 @@ fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
 fn packages_without_torch_are_not_judged() {
     let words =
         "has no torch; whether its package with compiled code runs on this GPU is not known";
-    doctor(&locked(&[fast(70, &["libc.so.6"])], &[]), 12, "not-judged", words);
+    let world = locked(&[fast(70, &["libc.so.6"])], &[]);
+    doctor(&world, 12, "not-judged", words);
+    // The GPU in the advice is the machine's.
+    doctor(&world, 12, "not-judged", "`sconce inspect --for h100 TARGET`");
+    doctor_on("h200-vm.json", &world, 12, "not-judged", "`sconce inspect --for h200 TARGET`");
     doctor(&locked(&[pure()], &[]), 0, "", "");
 }
 
