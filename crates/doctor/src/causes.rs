@@ -159,7 +159,10 @@ fn of<'a>(snapshot: &'a Snapshot, device: &Device<'a>) -> Option<(Cause, Vec<&'a
 
 /// Without a word in the log: what this GPU and this driver can't do together.
 fn by_facts(snapshot: &Snapshot, device: &Device<'_>) -> Option<Cause> {
-    let unassigned = |pci: &crate::Pci| pci.bars.as_ref().is_some_and(|bars| bars.contains(&0));
+    // A GPU has several, so that none at all is as little.
+    let unassigned = |pci: &crate::Pci| {
+        pci.bars.as_ref().is_some_and(|bars| bars.is_empty() || bars.contains(&0))
+    };
     if device.pci.is_some_and(unassigned) {
         return Some(Cause::BarSpace);
     }
@@ -194,8 +197,11 @@ pub(crate) fn explain_all(snapshot: &Snapshot) -> bool {
 
 /// GPUs that the driver shows, and that by the facts it can't serve: one of the two is wrong.
 fn contrary(snapshot: &Snapshot, cause: Cause) -> Vec<Device<'_>> {
-    use Cause::{DriverNewer, DriverOlder, NeedsOpenModule, NeedsProprietaryModule};
-    if !matches!(cause, DriverNewer | DriverOlder | NeedsOpenModule | NeedsProprietaryModule) {
+    use Cause::{BarSpace, DriverNewer, DriverOlder, NeedsOpenModule, NeedsProprietaryModule};
+    if !matches!(
+        cause,
+        BarSpace | DriverNewer | DriverOlder | NeedsOpenModule | NeedsProprietaryModule
+    ) {
         return Vec::new();
     }
     let shown = snapshot

@@ -7,6 +7,7 @@
 mod actions;
 mod capture;
 mod causes;
+mod contradictions;
 mod error;
 mod fix;
 pub mod fleet;

@@ -55,6 +55,8 @@ impl Snapshot {
     /// Reads the text of a saved one; `path` is what an error calls it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
+        // Editors of Windows put a mark of the byte order before text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         #[derive(Deserialize)]
         struct Schema {
             schema: u32,

@@ -195,11 +195,12 @@ impl Snapshot {
         if pci.is_some_and(|pci| pci.excluded) {
             return Some(Trouble::Excluded);
         }
-        let Some(gpu) = gpu else {
-            let holder = pci.and_then(|pci| pci.driver.as_deref());
-            let held = holder.is_some_and(|driver| driver != "nvidia");
-            return Some(if held { Trouble::Held } else { Trouble::Hidden });
-        };
+        // One driver has a device at a time: whatever else is said of it, it is not NVIDIA's.
+        let holder = pci.and_then(|pci| pci.driver.as_deref());
+        if holder.is_some_and(|driver| driver != "nvidia") {
+            return Some(Trouble::Held);
+        }
+        let Some(gpu) = gpu else { return Some(Trouble::Hidden) };
         // One that answers some calls, and says of others that it is lost, is lost.
         let answers = gpu.silence.is_none() && gpu.answers.unwrap_or_else(|| answered(gpu));
         let silent = self.driver.nvml && !answers;

@@ -112,6 +112,34 @@ fn distributions_with_drivers_of_their_own() {
     assert!(text.contains("`hardware.nvidia.open = true;`"), "{text}");
 }
 
+/// The key that is enrolled is that of who signs the module.
+#[test]
+fn who_signs_the_module_where_dkms_does_not() {
+    for (id, words, command) in [
+        ("nixos", "take `lockdown=` out of `boot.kernelParams`", "nixos-rebuild switch"),
+        ("gentoo", "`MODULES_SIGN_KEY`", "emerge @module-rebuild"),
+    ] {
+        let seen = on(machine("unsigned"), id, &[], "1");
+        let said = commands(&seen, "secure-boot");
+        assert!(said.iter().any(|one| one == command), "{id}: {said:?}");
+        let text = examine(&seen, None).text();
+        assert!(text.contains(words) && !text.contains("dkms"), "{id}: {text}");
+    }
+}
+
+/// A command that takes the newest driver does not say that it installs a branch.
+#[test]
+fn a_branch_that_no_command_holds_is_not_promised() {
+    for (id, like, version) in [
+        ("rocky", &["rhel", "centos", "fedora"][..], "10.1"),
+        ("fedora", &[], "43"),
+        ("sles", &["suse"], "15.7"),
+    ] {
+        let text = examine(&on(machine("no-driver"), id, like, version), None).text();
+        assert!(text.contains("branch 580, or a later one"), "{id}: {text}");
+    }
+}
+
 #[test]
 fn the_subnet_manager_needs_fabric_manager() {
     let mut snapshot = on(machine("b200-no-nvlsm"), "ubuntu", &["debian"], "24.04");

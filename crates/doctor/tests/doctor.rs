@@ -438,7 +438,10 @@ fn every_rule_is_met() {
     (host.driver.open, host.nodes) = (Some(true), Vec::new());
     let mut jetson = snapshot("bare");
     (jetson.kernel, jetson.modules) = (Some("5.15.148-tegra".into()), vec!["nvgpu".into()]);
-    snapshots.extend([host, jetson]);
+    // A driver that works without its module.
+    let mut odd = snapshot("h100");
+    odd.modules.clear();
+    snapshots.extend([host, jetson, odd]);
     for snapshot in snapshots {
         for subject in [None, Some(&subject), Some(&cpu), Some(&unread), Some(&bare)] {
             met.extend(examine(&snapshot, subject).findings.iter().map(|finding| finding.rule.id));

@@ -6,6 +6,24 @@ mod report;
 use expect_test::expect;
 use report::check;
 
+/// What a switch says of itself has no word of how bad it is: the catalogue has, or nobody.
+#[test]
+fn switch_errors_that_do_not_say_how_bad_they_are() {
+    let says = |line: &str| {
+        let mut seen = report::case("sxid-20034-fatal");
+        seen.errors.clear();
+        seen.kernel_log = Some(vec![format!("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): {line}")]);
+        sconce_doctor::examine(&seen, None).text()
+    };
+    let slow = says("10004, Thermal Slowdown Engaged | Temp higher than WARN Threshold");
+    assert!(slow.contains("warns  SXid 10004, fatal: Host_thermal_event_start"), "{slow}");
+    let soe = says("26003, SOE init Failed(0)");
+    let words = "warns  SXid 26003, of which the line does not say whether it is fatal";
+    assert!(soe.contains(words), "{soe}");
+    let data = says("20034, Data {0x50610002, 0x10100030}");
+    assert!(!data.contains("[sxid]"), "{data}");
+}
+
 #[test]
 fn switches() {
     check(

@@ -195,7 +195,7 @@ fn a_fabric_without_its_subnet_manager() {
     check(
         "b200-no-nvlsm",
         expect![[r#"
-            2x NVIDIA H100 80GB HBM3, driver 580.159.04 (CUDA up to 13.0)
+            2x NVIDIA B200, driver 580.159.04 (CUDA up to 13.0)
             blocked: a container with GPUs can't work here as it is
 
             STOPS  the NVLink fabric of 2 GPU(s) is not up: the module ib_umad is not loaded, nvlsm is not running [nvlsm]

@@ -201,6 +201,17 @@ pub fn toolkit_driver(cuda: CudaVersion) -> Option<&'static DriverVersion> {
     ROWS.toolkit.iter().rev().find(of)?.driver.as_ref()
 }
 
+/// The newest CUDA that a driver serves: at least the first, and below the second. A branch serves one CUDA, that of the
+/// toolkit which it was shipped with; some branches came between two toolkits.
+pub fn cuda_of_branch(driver: &DriverVersion) -> (Option<CudaVersion>, Option<CudaVersion>) {
+    let rows = ROWS.toolkit.iter().filter_map(|row| {
+        Some((row.version.parse::<CudaVersion>().ok()?, row.driver.as_ref()?.branch()))
+    });
+    let (with, after): (Vec<_>, Vec<_>) = rows.partition(|(_, branch)| *branch <= driver.branch());
+    let versions = |rows: Vec<(CudaVersion, u32)>| rows.into_iter().map(|(version, _)| version);
+    (versions(with).max(), versions(after).min())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +238,21 @@ mod tests {
         assert_eq!(shown, ["10 440.33", "11 450.80.02", "12 525.60.13", "13 580.65.06"]);
         assert_eq!(toolkit_driver("13.2".parse().unwrap()).unwrap().as_str(), "595.71.05");
         assert!(toolkit_driver("13.5".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_branch_serves_one_cuda() {
+        for (own, first, next) in [
+            ("418.226.00", None, Some("11.0")),
+            ("470.256.02", Some("11.4"), Some("11.5")),
+            ("550.54.14", Some("12.4"), Some("12.5")),
+            ("565.57.01", Some("12.6"), Some("12.8")),
+            ("580.65.06", Some("13.0"), Some("13.1")),
+            ("615.31", Some("13.3"), None),
+        ] {
+            let parse = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+            assert_eq!(cuda_of_branch(&driver(own)), (parse(first), parse(next)), "{own}");
+        }
     }
 
     #[test]

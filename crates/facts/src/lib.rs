@@ -36,8 +36,8 @@ pub use companions::{
 };
 pub use conda::{Conda, conda};
 pub use cuda::{
-    CudaVersion, DriverVersion, Floor, Forward, Toolkit, floor, floors, forward_compatible,
-    toolkit_driver, toolkits,
+    CudaVersion, DriverVersion, Floor, Forward, Toolkit, cuda_of_branch, floor, floors,
+    forward_compatible, toolkit_driver, toolkits,
 };
 pub use figures::{
     Bound, By, Compared, Known, beyond, bound, floor_figure, host_link, least, pcie, public_figure,

@@ -59,7 +59,7 @@ pub fn driver_branch() -> u32 {
     TABLE.branch
 }
 
-/// How `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`, `firmware`, `libraries`, `initramfs`) of a
+/// How `what` (`driver-open`, `driver-proprietary`, `fabric-manager`, `kernel-headers`, `firmware`, `libraries`, `initramfs`, `module-key`) of a
 /// driver branch is installed; none where the facts know of no way.
 pub fn install(
     distribution: Distribution<'_>,

@@ -164,7 +164,7 @@ impl<'a> Bindings<'a> {
             let kind = if name == "libc.so.6" { Kind::GlibcTooOld } else { Kind::VersionMissing };
             out.push(
                 Finding::new(
-                    Severity::Error,
+                    if by.by_name { Severity::Warning } else { Severity::Error },
                     kind,
                     by.path.clone(),
                     format!(
@@ -186,7 +186,9 @@ impl<'a> Bindings<'a> {
                         "install a newer {name} on this machine, or take a build for an older one"
                     ),
                     (_, false) => format!("let the {name} it was built with win"),
-                }),
+                })
+                .gpu(by.by_name)
+                .undecided(by.by_name && loader.is_by_name_alone()),
             );
         }
         out
@@ -251,13 +253,15 @@ impl<'a> Bindings<'a> {
                 self.loader.library(provider).map_or("", |library| library.path.as_str());
             let first = names.first().map_or("", String::as_str);
             Finding::new(
-                Severity::Error,
+                if library.by_name { Severity::Warning } else { Severity::Error },
                 Kind::SymbolMissing,
                 library.path.clone(),
                 format!("undefined symbol: {first}; {provider}, which wins, does not have it"),
             )
             .evidence(names.iter().take(MAX_SYMBOLS).cloned())
             .fix("take the older copy out of LD_LIBRARY_PATH, or install the set torch was built with")
+            .gpu(library.by_name)
+            .undecided(library.by_name && self.loader.is_by_name_alone())
         };
         lacking.into_iter().map(finding).collect()
     }
@@ -270,7 +274,8 @@ impl<'a> Bindings<'a> {
         tables: &mut Tables<'_>,
         contents: &Contents,
     ) -> Option<Finding> {
-        let path = &self.loader.library(library)?.path;
+        let library = self.loader.library(library)?;
+        let path = &library.path;
         let free = symbols.imports().filter(|import| import.version <= 1);
         let mut lacking: Vec<&str> = Vec::new();
         let mut knows_python = None;
@@ -296,6 +301,8 @@ impl<'a> Bindings<'a> {
         let alone = scope.gpu && contents.torch.is_none();
         let severity = match () {
             () if optional => Severity::Note,
+            // Its package loads it by its path, if at all, and may go on without it.
+            () if library.by_name => Severity::Warning,
             () if scope.torch || alone => Severity::Error,
             () => Severity::Warning,
         };
@@ -307,7 +314,12 @@ impl<'a> Bindings<'a> {
                 .evidence(lacking.iter().take(MAX_SYMBOLS).copied())
                 .evidence((rest > 0).then(|| format!("and {rest} more")))
                 .fix(contents.rebuild(path, scope.torch))
-                .gpu(severity == Severity::Warning),
+                .gpu(severity == Severity::Warning)
+                .undecided(
+                    severity == Severity::Warning
+                        && library.by_name
+                        && self.loader.is_by_name_alone(),
+                ),
         )
     }
 

@@ -42,6 +42,8 @@ struct Absent {
     gpu: bool,
     /// Whether a module of Python's needs it.
     module: bool,
+    /// Whether nothing needs it but libraries that are loaded by their paths, if at all.
+    by_name: bool,
 }
 
 /// Plays the processes of an environment through.
@@ -227,14 +229,17 @@ fn note_missing(
         let gpu = library.has_gpu_code()
             || names::is_opened(&missing.name)
             || (module && is_beside_gpu_code(loader, &library.path));
-        let entry = absent
-            .entry(missing.name.clone())
-            .or_insert_with(|| Absent { optional: true, ..Absent::default() });
+        let entry = absent.entry(missing.name.clone()).or_insert_with(|| Absent {
+            optional: true,
+            by_name: true,
+            ..Absent::default()
+        });
         entry.by.insert(library.path.clone());
         entry.in_torch |= in_torch;
         entry.optional &= optional;
         entry.gpu |= gpu && !optional;
         entry.module |= module && !optional;
+        entry.by_name &= library.by_name;
     }
 }
 
@@ -269,6 +274,7 @@ fn missing(
     let severity = match () {
         () if absent.in_torch => Severity::Error,
         () if optional => Severity::Note,
+        () if absent.by_name => Severity::Warning,
         // Without torch, what has code for a GPU is what there is to run.
         () if gpu && torch.loaded.is_empty() => Severity::Error,
         () => Severity::Warning,
@@ -292,7 +298,8 @@ fn missing(
         )
         .evidence(listed(absent.by.iter()))
         .fix(fix)
-        .gpu(gpu || (absent.module && !optional));
+        .gpu(gpu || (absent.module && !optional))
+        .undecided(severity == Severity::Warning && absent.by_name && loader.is_by_name_alone());
     }
     // Python code may load it by its full path first, so only torch's own case is certain.
     let severity = match severity {

@@ -4,6 +4,8 @@
 //! statically: then the names of other CUDA libraries, the notes of the tools that made the GPU code
 //! and the PTX say it.
 
+use std::collections::BTreeMap;
+
 use sconce_facts::{CudaVersion, Floor};
 use serde::Serialize;
 
@@ -32,9 +34,35 @@ pub struct Drivers {
     /// Libraries of a newer CUDA major than `cuda_major`, which need a newer driver than the rest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub newer: Vec<Newer>,
+    /// Builds for several CUDAs, of which the environment takes one. Empty where torch says which.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<BuildFloor>,
     /// A libcuda that LD_LIBRARY_PATH brings before the driver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub libcuda: Option<Libcuda>,
+}
+
+/// The floor of one build of a library that is there for several CUDAs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BuildFloor {
+    /// What the names of the builds have in common: `libbitsandbytes_cuda*`.
+    pub names: String,
+    /// Its CUDA: `11.8`, or the major alone.
+    pub cuda: String,
+    /// The lowest driver that starts it, where it is known.
+    pub floor: Option<String>,
+}
+
+impl BuildFloor {
+    /// `the build for CUDA 13.0 (libx_cuda*) runs from driver 580.65.06 on`.
+    pub fn words(&self) -> String {
+        let Self { names, cuda, floor } = self;
+        let build = format!("the build for CUDA {cuda} ({names})");
+        match floor {
+            Some(floor) => format!("{build} runs from driver {floor} on"),
+            None => format!("{build}: no driver floor is known"),
+        }
+    }
 }
 
 /// A library of a newer CUDA major than the environment's.
@@ -69,6 +97,7 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
         .collect();
     compat.dedup();
     let said = contents.torch.as_ref().and_then(|torch| torch.cuda.clone());
+    let builds = if said.is_some() { Vec::new() } else { builds(libraries, &by_cuda) };
     let (cuda, major) = match said.as_deref().and_then(|text| text.parse::<CudaVersion>().ok()) {
         Some(built) => (said, Some(built.major)),
         None => match shown(libraries, &by_cuda) {
@@ -89,8 +118,23 @@ pub fn of(tree: &Tree, libraries: &[Library], contents: &Contents) -> Drivers {
             .map(|driver| driver.as_str().to_owned()),
         compat,
         newer: major.map(|major| newer(libraries, &by_cuda, major)).unwrap_or_default(),
+        builds,
         libcuda: None,
     }
+}
+
+/// The builds with code for GPUs, where there are several of one: by their names, the oldest CUDA first.
+fn builds(libraries: &[Library], by_cuda: &ByCuda) -> Vec<BuildFloor> {
+    let mut found: BTreeMap<String, BTreeMap<Vec<u16>, BuildFloor>> = BTreeMap::new();
+    let own = |library: &&Library| library.has_gpu_code() && !library.outside;
+    for build in libraries.iter().filter(own).filter_map(|library| by_cuda.build(library)) {
+        let floor = build.floor().map(|floor| floor.as_str().to_owned());
+        let names = build.shown().to_owned();
+        let own = BuildFloor { names, cuda: build.cuda.clone(), floor };
+        found.entry(build.group.clone()).or_default().entry(build.number()).or_insert(own);
+    }
+    let several = found.into_values().filter(|builds| builds.len() > 1);
+    several.flat_map(BTreeMap::into_values).collect()
 }
 
 /// Libraries of a CUDA newer than `major`. What NVIDIA brings is made by other tools than it is for: its name says it.

@@ -202,6 +202,14 @@ impl<'a> Loader<'a> {
         self.scan.libraries.iter().enumerate()
     }
 
+    /// Whether all code for GPUs, NVIDIA's aside, is in libraries that a package loads by their paths, if at all.
+    pub fn is_by_name_alone(&self) -> bool {
+        let decides = |library: &&Library| {
+            library.has_gpu_code() && !library.outside && !names::is_of_nvidia(library.soname())
+        };
+        self.scan.libraries.iter().filter(decides).all(|library| library.by_name)
+    }
+
     /// The library at number `at` of the scan.
     pub fn library(&self, at: usize) -> Option<&'a Library> {
         self.scan.libraries.get(at)

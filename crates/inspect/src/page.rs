@@ -183,6 +183,9 @@ impl Report {
             Some(floor) => writeln!(out, "  CUDA {} runs from driver {floor} on", plain(cuda))?,
             None => writeln!(out, "  CUDA {}: no driver floor is known", plain(cuda))?,
         }
+        for build in &drivers.builds {
+            writeln!(out, "  {}", plain(&build.words()))?;
+        }
         for newer in drivers.newer.iter().take(GAPS) {
             writeln!(out, "  {}", plain(&newer.words()))?;
         }

@@ -1,10 +1,14 @@
 //! pylock.toml (PEP 751), from uv or from the user, and the wheels in it that fit a target.
 
+use std::ops::Range;
+
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::MarkerTree;
 use sconce_blob::Digest;
 use serde::Deserialize;
 
+use crate::error::Place;
+use crate::requirements::shown;
 use crate::target::Target;
 use crate::wheel_name::{WheelName, file_of_url, normalise};
 
@@ -64,7 +68,7 @@ struct Document {
     #[serde(rename = "lock-version")]
     lock_version: String,
     #[serde(rename = "requires-python")]
-    requires_python: Option<String>,
+    requires_python: Option<toml::Spanned<String>>,
     #[serde(default)]
     packages: Vec<Row>,
 }
@@ -105,15 +109,22 @@ impl Pylock {
     /// # Errors
     /// In words: not TOML, another version, or a wheel without a usable name or SHA-256.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let document: Document =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let at = |span: Range<usize>| Place::at(text, span.start);
+        let document: Document = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let message = error.message().trim().replace('\n', "; ");
+            error.span().map_or_else(|| message.clone(), |span| format!("{}: {message}", at(span)))
+        })?;
         if document.lock_version.split('.').next() != Some("1") {
             return Err(format!("lock-version {} is not 1", cut(&document.lock_version)));
         }
-        let requires_python = match document.requires_python.as_deref() {
-            Some(text) => Some(text.parse().map_err(|error| format!("requires-python: {error}"))?),
-            None => None,
-        };
+        let requires_python = document.requires_python.map(|python| {
+            let place = at(python.span());
+            let wrong = |error: pep440_rs::VersionSpecifiersParseError| {
+                format!("{place}: requires-python: {}", shown(&error.to_string()))
+            };
+            python.get_ref().parse().map_err(wrong)
+        });
+        let requires_python = requires_python.transpose()?;
         if document.packages.len() > LIMIT {
             return Err(format!("more than {LIMIT} packages"));
         }

@@ -1,6 +1,7 @@
 //! What a pyproject.toml asks for, as far as uv reads it: `[project] dependencies` (PEP 621) and
 //! `[tool.uv.sources]` for them. Whatever would have to be built is refused.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use pep440_rs::VersionSpecifiers;
@@ -10,6 +11,7 @@ use crate::error::{Error, Place as TextPlace};
 use crate::groups::{self, GroupFault};
 use crate::leads::Leads;
 use crate::place::{Place, file_url, place, wheel_place};
+use crate::requirements::shown;
 use crate::requirements_txt::{Fault, checked};
 use crate::spec::ProjectRequest;
 use crate::wheel_name::normalise;
@@ -107,7 +109,7 @@ pub(crate) fn is_package_name(name: &str) -> bool {
 
 /// The way of a project whose dependencies are not in its pyproject.toml in a form that is read (poetry-plugin-export;
 /// uv, "Compiling requirements", which has a build backend tell what is dynamic); nothing where it has none.
-pub(crate) fn way(text: &str) -> Option<&'static str> {
+pub(crate) fn way(text: &str) -> Option<Cow<'static, str>> {
     let document = parse(text).ok()?;
     let project = |key: &str| document.get("project")?.get(key);
     if project("dependencies").is_some() {
@@ -118,14 +120,38 @@ pub(crate) fn way(text: &str) -> Option<&'static str> {
     if poetry.is_some_and(|table| table.iter().any(|(name, _)| name != "python")) {
         return Some(
             "`poetry export -o requirements.txt` writes what it needs as a file that is read: \
-             requirements = \"requirements.txt\"",
+             requirements = \"requirements.txt\""
+                .into(),
         );
     }
     let dynamic = project("dynamic").map(strings).unwrap_or_default();
-    dynamic.iter().any(|name| name == "dependencies").then_some(
-        "`uv pip compile pyproject.toml -o requirements.txt` has its build backend tell what it needs, \
-         and writes it as a file that is read: requirements = \"requirements.txt\"",
-    )
+    dynamic.iter().any(|name| name == "dependencies").then(|| match setuptools(&document) {
+        Some(way) => way.into(),
+        None => "`uv pip compile pyproject.toml -o requirements.txt` has its build backend tell what it needs, \
+                 and writes it as a file that is read: requirements = \"requirements.txt\""
+            .into(),
+    })
+}
+
+/// Whether a text has dependencies below [project], whatever else is wrong with it.
+pub(crate) fn names_dependencies(text: &str) -> bool {
+    let document = parse(text).ok();
+    let found = document.as_ref().and_then(|document| document.get("project")?.get("dependencies"));
+    found.is_some_and(|item| !strings(item).is_empty())
+}
+
+/// Where setuptools has dynamic dependencies from, as what reads them here (setuptools, "Configuring setuptools using
+/// pyproject.toml files", Dynamic Metadata).
+fn setuptools(document: &Document<&str>) -> Option<String> {
+    let tool = document.get("tool")?.get("setuptools")?.get("dynamic")?.get("dependencies")?;
+    let item = tool.get("file")?;
+    let files = item.as_str().map_or_else(|| strings(item), |file| vec![file.to_owned()]);
+    let keys: Vec<String> = files.iter().map(|file| format!("\"-r {file}\"")).collect();
+    let key = keys.join(", ");
+    (!keys.is_empty()).then(|| {
+        let files = files.join(", ");
+        format!("setuptools reads its dependencies from {files}, and `requirements = [{key}]` under [environment] reads the same")
+    })
 }
 
 /// Reads a pyproject.toml at `path`; `groups` says whether its dependency groups are asked for.
@@ -167,7 +193,8 @@ pub(crate) fn read(text: &str, path: &Path, groups: bool) -> Result<Project, Fau
         Some(item) => {
             let text = item.as_str().unwrap_or_default();
             let parsed = text.parse().map_err(|error| {
-                fault(number(item), &format!("requires-python = {text:?}"), format!("{error}"))
+                let words = |error: &dyn std::fmt::Display| shown(&error.to_string());
+                fault(number(item), &format!("requires-python = {text:?}"), words(&error))
             });
             Some(parsed?)
         }
@@ -280,8 +307,15 @@ pub(crate) fn check(text: &str, with_groups: bool) -> Result<Sources, Fault> {
     if let Some(dynamic) = project.get("dynamic")
         && strings(dynamic).iter().any(|name| name == "dependencies")
     {
-        let why = "its dependencies are dynamic: only its build backend, run, could tell them";
-        return Err(fault(number(dynamic), "dynamic", why.into(), true));
+        let (why, builds) = match setuptools(&document) {
+            Some(way) => (way, false),
+            None => {
+                let why =
+                    "its dependencies are dynamic: only its build backend, run, could tell them";
+                (why.to_owned(), true)
+            }
+        };
+        return Err(fault(number(dynamic), "dynamic", why, builds));
     }
     if let Some(table) = document.get("dependency-groups").and_then(Item::as_table_like) {
         groups::check(table).map_err(|GroupFault { item, text, why }| {

@@ -1,5 +1,6 @@
 //! Files of Python requirements.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,7 +37,14 @@ pub(crate) fn check_requirement(line: &str) -> Result<(), String> {
         ));
     }
     let parsed = pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::parse(line, "/");
-    parsed.map(drop).map_err(|error| error.to_string().replace('\n', " "))
+    parsed.map(drop).map_err(|error| shown(&error.to_string()))
+}
+
+/// A parser's words; the text that they point into, and what points, on lines of their own.
+pub(crate) fn shown(words: &str) -> String {
+    let mut lines = words.trim_end().lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |all, line| format!("{all}\n    {line}"))
 }
 
 /// What a requirements file is.
@@ -340,7 +348,7 @@ pub struct ProjectFile {
     /// Its name.
     pub name: &'static str,
     /// Where it is not read, the sentence that says what to do instead.
-    pub way: Option<&'static str>,
+    pub way: Option<Cow<'static, str>>,
 }
 
 /// The file in a folder that says what a project needs: the first that is read, else one that says the way.
@@ -368,14 +376,15 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
     let name = "pyproject.toml";
     if let Ok(text) = read_text(&leads, Path::new(name)) {
         // What it needs is in it, and not in a form that is read; or with a fault, which is told where it is read.
-        let way = pyproject::way(&text);
-        if way.is_some() || pyproject::read(&text, Path::new(name), false).is_err() {
+        let own = pyproject::names_dependencies(&text);
+        let way = if own { None } else { pyproject::way(&text) };
+        if own || way.is_some() || pyproject::read(&text, Path::new(name), false).is_err() {
             return Some(ProjectFile { name, way });
         }
     }
     let others = OTHERS.iter().flat_map(|(names, way)| names.iter().map(|name| (*name, *way)));
     let mut there = others.filter(|(name, _)| folder.join(name).is_file());
-    there.next().map(|(name, way)| ProjectFile { name, way: Some(way) })
+    there.next().map(|(name, way)| ProjectFile { name, way: Some(way.into()) })
 }
 
 pub(crate) fn refused(path: &Path, fault: Fault) -> Error {

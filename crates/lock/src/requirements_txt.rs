@@ -248,6 +248,11 @@ pub(crate) fn checked(text: &str, folder: &Path) -> Result<String, (String, bool
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return wrong("it holds a control character");
     }
+    if let Some(name) = variable(text) {
+        return wrong(format!(
+            "`{name}` is a variable of the environment, which pip puts in and a lock does not: write what it stands for"
+        ));
+    }
     if let Some(words) = crate::requirements::instead_of_file(text) {
         return Err((words, false));
     }
@@ -269,6 +274,15 @@ pub(crate) fn checked(text: &str, folder: &Path) -> Result<String, (String, bool
     }
     valid(text)?;
     Ok(text.to_owned())
+}
+
+/// A variable of the environment in a requirement by name (pip, "Using environment variables"). In addresses and paths uv
+/// puts them in.
+fn variable(text: &str) -> Option<&str> {
+    let start = text.find("${")?;
+    let end = start + text[start..].find('}')?;
+    let is_named = named(text).is_none() && !text.contains('/') && !text.contains(".whl");
+    is_named.then(|| &text[start..=end])
 }
 
 fn valid(text: &str) -> Result<(), (String, bool)> {

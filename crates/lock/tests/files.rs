@@ -100,7 +100,9 @@ fn faults_have_their_file_and_line() {
             ("more/dev.txt", ""),
         ],
         expect![[r#"
-            base.txt, line 3: `x y`: Expected one of `@`, `(`, `<`, `=`, `>`, `~`, `!`, `;`, found `y` x y   ^
+            base.txt, line 3: `x y`: Expected one of `@`, `(`, `<`, `=`, `>`, `~`, `!`, `;`, found `y`
+                x y
+                  ^
         "#]],
     );
     refused(
@@ -635,7 +637,10 @@ fn a_file_that_stands_for_the_project_and_can_not_be_read() {
     let utf_16 = |path: &Path| fs::write(path, b"\xff\xfen\0u\0m\0p\0y\0\n\0").unwrap();
     assert_eq!(
         said(&utf_16),
-        ("it is not UTF-8 text".into(), Some("save it as UTF-8 text".into()))
+        (
+            "it is not UTF-8 text: line 1 has bytes that are none".into(),
+            Some("save it as UTF-8 text".into())
+        )
     );
     let fifo = |path: &Path| {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());

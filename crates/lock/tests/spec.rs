@@ -175,7 +175,9 @@ fn unknown_keys_and_values() {
     wrong(
         "[environment]\nrequirements = ['a=1']",
         expect![[r#"
-        sconce.toml, line 2, column 16: `a=1`: no such comparison operator "=", must be one of ~= == != <= >= < > === a=1  ^^
+        sconce.toml, line 2, column 16: `a=1`: no such comparison operator "=", must be one of ~= == != <= >= < > ===
+            a=1
+             ^^
     "#]],
     );
     wrong(

@@ -171,7 +171,10 @@ pub fn bounded(file: impl Read, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 fn text(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|_| Refusal::NotText.into())
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        Refusal::NotText { line: before.filter(|byte| **byte == b'\n').count() + 1 }.into()
+    })
 }
 
 /// Whether a path is spelt as one of our own descriptors. Links to those don't count: a project
@@ -205,10 +208,19 @@ fn regular(handle: OwnedFd) -> io::Result<File> {
 fn unfollowed(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-        Err(Errno::LOOP) => Err(Refusal::Replaced.into()),
+        Err(Errno::LOOP) => Err(dangling(path).unwrap_or(Refusal::Replaced).into()),
         Err(Errno::NOSYS) => Err(Refusal::OldKernel.into()),
         other => Ok(other?),
     }
+}
+
+/// The link in a path that leads to nothing: it was there when the path was resolved, and could not be followed.
+fn dangling(path: &Path) -> Option<Refusal> {
+    let leads_nowhere = |at: &&Path| {
+        at.is_symlink() && std::fs::metadata(at).is_err_and(|error| is_missing(&error))
+    };
+    let link = path.ancestors().find(leads_nowhere)?;
+    Some(Refusal::Dangling { link: link.to_owned(), target: std::fs::read_link(link).ok()? })
 }
 
 /// Opens the very file that an `O_PATH` descriptor stands for (proc_pid_fd(5)).

@@ -19,8 +19,19 @@ pub enum Refusal {
         limit: u64,
     },
     /// It is not UTF-8.
-    #[error("it is not UTF-8 text")]
-    NotText,
+    #[error("it is not UTF-8 text: line {line} has bytes that are none")]
+    NotText {
+        /// The first line that is none.
+        line: usize,
+    },
+    /// A link leads to what is not there.
+    #[error("{link} is a link to {target}, which is not there")]
+    Dangling {
+        /// The link.
+        link: PathBuf,
+        /// Where that points.
+        target: PathBuf,
+    },
     /// A link on the way to it leads out of its folder.
     #[error("it leads out of {folder} through the link {link} -> {target}")]
     LeadsOut {
@@ -62,7 +73,7 @@ impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
         let kind = match refusal {
             Refusal::TooLarge { .. } => io::ErrorKind::FileTooLarge,
-            Refusal::NotText => io::ErrorKind::InvalidData,
+            Refusal::NotText { .. } => io::ErrorKind::InvalidData,
             Refusal::OldKernel | Refusal::NoProc => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::InvalidInput,
         };

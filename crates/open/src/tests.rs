@@ -48,8 +48,12 @@ fn only_regular_files_are_read() {
     assert_eq!(read_to_string(&at("good"), 5).unwrap(), "words");
     assert!(is_missing(&read(&at("none"), 5).unwrap_err()));
     assert_eq!(read_if_there(&at("text/none"), 5).unwrap(), None);
-    fs::write(at("bytes"), [0xff]).unwrap();
-    assert_eq!(read_to_string(&at("bytes"), 5).unwrap_err().to_string(), "it is not UTF-8 text");
+    fs::write(at("bytes"), b"a\nb\xff").unwrap();
+    let words = "it is not UTF-8 text: line 2 has bytes that are none";
+    assert_eq!(read_to_string(&at("bytes"), 5).unwrap_err().to_string(), words);
+    symlink("../nothing", at("dangling")).unwrap();
+    let said = read_to_string_unfollowed(&at("dangling"), 5).unwrap_err().to_string();
+    assert!(said.ends_with("dangling is a link to ../nothing, which is not there"), "{said}");
 }
 
 #[test]

@@ -75,9 +75,15 @@ fn some_wheels_of_a_lock() {
 /// What `doctor` says of the project on a machine with an H100, which is ready.
 #[track_caller]
 fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
+    doctor_on("h100-vm.json", world, exit, rule, says);
+}
+
+/// The same on the machine of another snapshot.
+#[track_caller]
+fn doctor_on(machine: &str, world: &World, exit: i32, rule: &str, says: &str) {
     let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../doctor/tests/snapshots");
-    let h100 = snapshots.join("h100-vm.json");
-    let words = ["doctor", "--from", h100.to_str().unwrap(), "."];
+    let machine = snapshots.join(machine);
+    let words = ["doctor", "--from", machine.to_str().unwrap(), "."];
     let (code, said) = world.sconce(&words);
     assert!(code == exit && said.contains(says), "{code} {said}");
     let (_, said) = world.sconce(&[&words[..], &["--json"]].concat());
@@ -91,7 +97,11 @@ fn doctor(world: &World, exit: i32, rule: &str, says: &str) {
 fn packages_without_torch_are_not_judged() {
     let words =
         "has no torch; whether its package with compiled code runs on this GPU is not known";
-    doctor(&locked(&[fast(70, &["libc.so.6"])], &[]), 12, "not-judged", words);
+    let world = locked(&[fast(70, &["libc.so.6"])], &[]);
+    doctor(&world, 12, "not-judged", words);
+    // The GPU in the advice is the machine's.
+    doctor(&world, 12, "not-judged", "`sconce inspect --for h100 TARGET`");
+    doctor_on("h200-vm.json", &world, 12, "not-judged", "`sconce inspect --for h200 TARGET`");
     doctor(&locked(&[pure()], &[]), 0, "", "");
 }
 
@@ -134,6 +144,8 @@ fn a_project_that_no_lock_decides() {
     };
     let world = World::new(&[pure()]);
     std::fs::remove_file(world.path("project/sconce.lock")).unwrap();
+    let lock = "`sconce lock .` decides what it gets";
+    inspected(&world, 12, lock);
     let words = "is not locked: which packages it gets is not known";
     for environment in [
         "requirements = [\"torch==2.1.0\"]",
@@ -147,6 +159,12 @@ fn a_project_that_no_lock_decides() {
     for environment in ["torch = \"2.15.0\"", "torch = \"2.15.0\"\nrequirements = [\"six\"]", ""] {
         write(&world, "sconce.toml", &format!("[environment]\n{environment}\n"));
         doctor(&world, 0, "not-judged", "ready");
+    }
+    let other = "is for aarch64, and this machine is x86_64";
+    for environment in ["torch = \"2.15.0\"", ""] {
+        let platform = format!("[environment]\nplatform = \"aarch64\"\n{environment}\n");
+        write(&world, "sconce.toml", &platform);
+        doctor(&world, 1, "other-processor", other);
     }
     std::fs::remove_file(world.path("project/sconce.toml")).unwrap();
     write(&world, "requirements.txt", "torch==2.1.0\n");
@@ -227,6 +245,9 @@ fn one_build_has_code_and_runs_with_the_driver() {
     let no = "No: of its builds (libbitsandbytes_cuda*) that for CUDA 11.8 has no code for B200 180GB (compute capability \
               10.0), that for CUDA 13.0 needs driver 580.65.06 or newer, and this one is 570.86.15.";
     says(&wheel, "--for b200 --driver 570.86.15", 1, no);
+    let floor = "the build for CUDA 13.0 (libbitsandbytes_cuda*) runs from driver 580.65.06 on";
+    says(&wheel, "--json", 0, "\"cuda\": \"13.0\"");
+    says(&wheel, "--copies", 0, floor);
     let yes = "Yes: it has machine code for B200 180GB and CUDA 13.0 runs with driver 580.65.06; of its builds \
                (libbitsandbytes_cuda*) that for CUDA 13.0 has it, that for CUDA 11.8 has not";
     says(&wheel, "--for b200 --driver 580.65.06", 0, yes);
@@ -281,6 +302,21 @@ fn libraries_called_like_modules() {
         1,
         "quantized/_C_90a.abi3.so has no code for RTX 4090",
     );
+
+    // What one of them lacks besides is its own matter as well.
+    let symbol = "undefined symbol: _ZN3c105ErrorC1Ev";
+    let lacking = plain(&[89]).imports("_ZN3c105ErrorC1Ev", None);
+    let sound = build(&[89]).exports("PyInit__C_90a", None);
+    let part = format!("Yes, in part: it runs on RTX 4090, but {symbol}");
+    says(&wheel(&sound, &lacking), "--for 4090", 11, &part);
+    says(&wheel(&lacking, &lacking), "--for 4090", 12, &format!("Can't tell: {symbol}"));
+    let needs = plain(&[90]).needs(&["libc10.so"]);
+    let sound = build(&[90]).exports("PyInit__C_90a", None);
+    let one = wheel(&sound, &needs);
+    inspected(&locked(std::slice::from_ref(&one), &[&one]), 11, "Yes, in part: it runs on H100");
+    let both = wheel(&needs, &needs);
+    let world = locked(std::slice::from_ref(&both), &[&both]);
+    inspected(&world, 12, "Can't tell: libc10.so is nowhere, and ");
 
     // In an environment its tag decides nothing, and `build` takes it.
     let world = World::new(std::slice::from_ref(&plains));

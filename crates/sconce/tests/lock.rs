@@ -315,6 +315,69 @@ fn a_file_of_requirements_that_can_not_be_read_is_named() {
 }
 
 /// A folder that another tool's file describes: what is read is named, else the way.
+/// A project without a file that says what it needs.
+fn bare() -> World {
+    let world = World::new(TOML);
+    for name in ["sconce.toml", "sconce.lock"] {
+        fs::remove_file(world.path("project").join(name)).unwrap();
+    }
+    world
+}
+
+/// What is wrong is said of the file and line where it stands, in words that help.
+#[test]
+fn what_is_wrong_in_a_file_of_requirements() {
+    let pyproject = "[project]\nname = \"x\"\nversion = \"1\"\n";
+    let setuptools = "dynamic = [\"dependencies\"]\n[tool.setuptools.dynamic]\ndependencies = { file = [\"reqs/base.txt\"] }\n";
+    let python = "dependencies = [\"six\"]\nrequires-python = \"python3\"\n";
+    for (name, text, says) in [
+        (
+            "requirements.txt",
+            "six\nsix==${VER}\n".to_owned(),
+            "requirements.txt, line 2: `six==${VER}`: `${VER}` is a variable of the environment, which pip puts in and a lock does not: write what it stands for\n",
+        ),
+        ("requirements.txt", "six=>1\n".to_owned(), "> ===\n    six=>1\n       ^^^\n"),
+        (
+            "pyproject.toml",
+            format!("{pyproject}{setuptools}"),
+            "setuptools reads its dependencies from reqs/base.txt, and `requirements = [\"-r reqs/base.txt\"]` under [environment] reads the same\n",
+        ),
+        (
+            "pyproject.toml",
+            format!("{pyproject}{python}"),
+            "pyproject.toml, line 5: `requires-python = \"python3\"`: Failed to parse version: Unexpected end of version specifier, expected operator:\n    python3\n    ^^^^^^^\n",
+        ),
+        (
+            "pylock.toml",
+            "lock-version = \"1.0\"\n\nrequires-python = \"abc\"\n".to_owned(),
+            "pylock.toml: line 3, column 19: requires-python: Failed to parse version: Unexpected end of version specifier, expected operator:\n    abc\n    ^^^\n",
+        ),
+        (
+            "pylock.toml",
+            "lock-version = \"1.0\"\n\n[[packages]]\nname = 3\n".to_owned(),
+            "pylock.toml: line 4, column 8: invalid type: integer `3`, expected a string\n",
+        ),
+    ] {
+        let world = bare();
+        world.write(name, &text);
+        let (code, said) = world.sconce(&["lock", "."]);
+        assert!(code == 3 && said.contains(says), "{text}: {code} {said}");
+    }
+    let world = bare();
+    let folder = world.path("project");
+    fs::write(folder.join("requirements.txt"), b"six\n# caf\xe9\n").unwrap();
+    let (code, said) = world.sconce(&["lock", "."]);
+    let words = "requirements.txt\n  caused by: it is not UTF-8 text: line 2 has bytes that are none\n  hint: save it as UTF-8 text";
+    assert!(code == 3 && said.contains(words), "{code} {said}");
+    for name in ["requirements.txt", "sconce.toml"] {
+        let _ = fs::remove_file(folder.join("requirements.txt"));
+        std::os::unix::fs::symlink("../away", folder.join(name)).unwrap();
+        let (code, said) = world.sconce(&["lock", "."]);
+        let words = format!("{name} is a link to ../away, which is not there");
+        assert!(code == 3 && said.contains(&words), "{code} {said}");
+    }
+}
+
 #[test]
 fn files_of_other_tools() {
     let world = World::new(TOML);

@@ -94,11 +94,12 @@ pub fn of_target(
         return Ok(Some(Subject { undecided, ..of_lock(text, &lock) }));
     }
     let asked = &project.spec().environment;
+    let processor = asked.platform.map(|platform| platform.as_str().to_owned());
     let alone = matches!(&asked.requirements, Requirements::List(list) if list.is_empty());
     // Any requirement may want another torch than the newest that fits this machine.
     if !alone && !asked.torch.is_one() {
         let undecided = Some("is not locked".to_owned());
-        return Ok(Some(Subject { undecided, ..nameless(text) }));
+        return Ok(Some(Subject { undecided, processor, ..nameless(text) }));
     }
     if asked.torch == TorchRequest::None {
         return Ok(None);
@@ -110,7 +111,7 @@ pub fn of_target(
         .or_else(|refused| sconce_lock::foresee(project.spec(), &any).map_err(|_| refused))?;
     let torch = torch.ok_or_else(|| Error::Unforeseen(text.to_owned()))?;
     let subject = of_torch(&format!("torch {}", torch.version), &torch);
-    Ok(Some(Subject { others: Others::Unknown, ..subject }))
+    Ok(Some(Subject { others: Others::Unknown, processor, ..subject }))
 }
 
 /// The machine of a snapshot, as a lock sees it.

@@ -18,11 +18,19 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
         return Vec::new();
     };
     let list: Vec<String> = subject.architectures.iter().map(ToString::to_string).collect();
+    let has = || format!("it has {}", list.join(", "));
     let mut findings = Vec::new();
     let devices = snapshot.devices();
     let given: Vec<&crate::Gpu> = devices.iter().filter_map(|device| device.gpu).collect();
     for gpu in &given {
-        let Some(capability) = gpu.capability else { continue };
+        let Some(capability) = gpu.capability else {
+            let summary = format!(
+                "the compute capability of GPU {} ({}) is not known, and with it not whether {} has code for it",
+                gpu.index, gpu.model, subject.name
+            );
+            findings.push(Finding::new(&RULE, Severity::Unknown, summary).seen(has()));
+            continue;
+        };
         if subject.architectures.iter().any(|sm| sm.runs_on(capability)) {
             continue;
         }
@@ -38,7 +46,7 @@ fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
         let mut some = some.filter(|gpu| subject.architectures.iter().any(|sm| sm.runs_on(*gpu)));
         let severity = if some.next().is_some() { Severity::Warns } else { Severity::Stops };
         let finding = Finding::new(&RULE, severity, summary);
-        findings.push(finding.seen(format!("it has {}", list.join(", "))));
+        findings.push(finding.seen(has()));
     }
     findings
 }

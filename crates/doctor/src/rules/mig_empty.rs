@@ -96,7 +96,7 @@ const OF_GPU: u32 = 15 * OF_GPU_INSTANCE;
 
 /// The numbers of an instance's nodes: the GPU instance's and the compute instance's. The driver gives them by place (ibid.:
 /// `gpu0/gi0/access 3`, `gpu0/gi0/ci0/access 4` to `gpu31/gi14/ci7/access 4322`). None for a place that does not exist.
-fn numbers(minor: u32, instance: crate::MigInstance) -> Option<[u32; 2]> {
+pub(super) fn numbers(minor: u32, instance: crate::MigInstance) -> Option<[u32; 2]> {
     let (gpu, compute) = (instance.gpu_instance, instance.compute_instance);
     if gpu >= OF_GPU / OF_GPU_INSTANCE || compute >= OF_GPU_INSTANCE - 1 || minor >= 32 {
         return None;

@@ -7,6 +7,7 @@ mod bar_space;
 mod cdi_stale;
 mod clocks;
 mod compute_mode;
+mod contradiction;
 mod device_cgroup;
 mod driver_dropped_gpu;
 mod driver_libraries_missing;
@@ -118,6 +119,7 @@ pub const RULES: &[&Rule] = &[
     &mig_empty::RULE,
     &compute_mode::RULE,
     &nvml_silent::RULE,
+    &contradiction::RULE,
     &gpu_memory::RULE,
     &sxid::RULE,
     &xid::RULE,
@@ -174,6 +176,11 @@ pub(crate) fn refused(snapshot: &Snapshot) -> bool {
 /// Whether the driver's module was not built for this kernel.
 pub(crate) fn not_built(snapshot: &Snapshot) -> bool {
     module_not_built::not_built(snapshot).is_some()
+}
+
+/// Whether a GPU can have a MIG instance at this place.
+pub(crate) fn is_mig_place(instance: crate::MigInstance) -> bool {
+    mig_empty::numbers(0, instance).is_some()
 }
 
 /// Those that a container of sconce's meets on this machine, whatever runs in it.

@@ -1,19 +1,19 @@
 //! Packages beside torch, whose code for GPUs nobody has looked at.
 
 use super::Rule;
-use crate::{Finding, Others, Severity, Snapshot, Subject};
+use crate::{Finding, Others, Severity, Snapshot, Step, Subject};
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "not-judged",
     title: "Not all that is to run was judged",
     why: "A lock and an image's labels say what its torch needs. Other packages have code for GPUs of their own, for other architectures perhaps, which only their bytes tell",
-    fix: "`sconce inspect` reads the bytes: `sconce inspect --for h100 TARGET`, of a project once `sconce build` has made its image",
+    fix: "`sconce inspect` reads the bytes: `sconce inspect --for GPU TARGET`, of a project once `sconce build` has made its image",
     references: &["docs/inspect.md"],
     check,
 };
 
-fn check(_: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
+fn check(snapshot: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
     let Some(subject) = subject.filter(|subject| subject.undecided.is_none()) else {
         return Vec::new();
     };
@@ -35,5 +35,15 @@ fn check(_: &Snapshot, subject: Option<&Subject>) -> Vec<Finding> {
         false => (Severity::Notes, format!("of {name} only torch was judged")),
     };
     let summary = format!("{of}; whether {what} on this GPU is not known");
-    vec![Finding::new(&RULE, severity, summary)]
+    let finding = Finding::new(&RULE, severity, summary);
+    // The GPU of this machine, as `inspect` takes it.
+    let devices = snapshot.devices();
+    let gpu = devices.iter().find_map(|device| {
+        let alias = device.facts().and_then(|facts| facts.aliases.first().cloned());
+        alias.or_else(|| device.gpu?.capability.map(|own| own.to_string()))
+    });
+    let Some(gpu) = gpu else { return vec![finding] };
+    let what = "read the bytes (TARGET is what was named here; of a project once `sconce build` has made its image)";
+    let command = format!("sconce inspect --for {gpu} TARGET");
+    vec![finding.fix(vec![Step::container(what, &[&command])])]
 }

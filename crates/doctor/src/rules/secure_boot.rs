@@ -1,6 +1,7 @@
 //! Unsigned modules.
 
 use super::Rule;
+use crate::fix;
 use crate::{Finding, Severity, Snapshot, Step, Subject};
 
 /// The rule.
@@ -67,6 +68,15 @@ pub(super) fn refused(snapshot: &Snapshot) -> Option<Finding> {
                 &["sh -c 'mokutil --import /usr/share/nvidia-pubkeys/MOK-nvidia-*.der'"],
             ),
             Step::host("restart the machine and confirm the key", &["systemctl reboot"]),
+            Step::host("or switch Secure Boot off in the firmware's setup", &[]),
+        ]));
+    }
+    // Systems on which dkms does not sign it.
+    let own = fix::install(snapshot, "module-key", None, "");
+    if !own.what.is_empty() {
+        return Some(finding.fix(vec![
+            own,
+            Step::host("restart the machine", &["systemctl reboot"]),
             Step::host("or switch Secure Boot off in the firmware's setup", &[]),
         ]));
     }

@@ -17,14 +17,22 @@ pub const RULE: Rule = Rule {
     check,
 };
 
+/// How the lines of data after an error begin (NVIDIA/open-gpu-kernel-modules src/common/nvswitch/kernel/inc/common_nvswitch.h,
+/// the lines of NVSWITCH_REPORT_FATAL and its like).
+const DATA: [&str; 2] = ["Data {", "Severity "];
+
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
-    let mut kinds: Vec<(u32, bool, Vec<log::Entry<'_>>)> = Vec::new();
+    let mut kinds: Vec<(u32, Option<bool>, Vec<log::Entry<'_>>)> = Vec::new();
     for entry in log::entries(snapshot).into_iter().filter(|entry| entry.switch) {
-        // Each error has more lines, of data; the first says which it is.
+        // Each error has more lines, of data; the first says which it is, and mostly how bad. One of the switch itself
+        // (`SOE init Failed(0)`, `Thermal Slowdown Engaged`) does not.
+        if DATA.iter().any(|start| entry.rest.starts_with(start)) {
+            continue;
+        }
         let fatal = match entry.rest.split(',').next() {
-            Some("Fatal") => true,
-            Some("Non-fatal") => false,
-            _ => continue,
+            Some("Fatal") => Some(true),
+            Some("Non-fatal") => Some(false),
+            _ => sconce_facts::sxid(entry.code).map(|row| row.fatal),
         };
         match kinds.iter_mut().find(|kind| kind.0 == entry.code && kind.1 == fatal) {
             Some(kind) => kind.2.push(entry),
@@ -34,7 +42,12 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let findings = kinds.into_iter().map(|(code, fatal, entries)| {
         let row = sconce_facts::sxid(code);
         let what = row.map_or("see the Fabric Manager user guide", |row| row.name.as_str());
-        let word = if fatal { "fatal" } else { "not fatal" };
+        let word = match fatal {
+            Some(true) => "fatal",
+            Some(false) => "not fatal",
+            None => "of which the line does not say whether it is fatal",
+        };
+        let fatal = fatal.unwrap_or(true);
         let summary = format!("SXid {code}, {word}: {what}{}", times(entries.len()));
         let severity = if fatal { Severity::Warns } else { Severity::Notes };
         let finding = Finding::new(&RULE, severity, summary);

@@ -174,7 +174,13 @@ fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> 
                 .hint("leave the tag out where there is one image, or `sconce run` it first"));
         }
         // Without a lock it is a folder like any other.
-        Target::Folder(_) => return Ok(bytes(Subject::open(Path::new(text), platform)?)),
+        Target::Folder(_) => {
+            eprintln!(
+                "note: {text} is not locked, and this is of the files that lie in it; `sconce lock {}` decides what it gets",
+                crate::trust::quoted(Path::new(text)),
+            );
+            return Ok(bytes(Subject::open(Path::new(text), platform)?));
+        }
         Target::Reference(_) if args.copies => {
             let what =
                 "copies are looked for in whole files, and of an image in a registry none are kept";
