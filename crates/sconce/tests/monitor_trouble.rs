@@ -4,9 +4,12 @@
 mod world;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use world::World;
 
@@ -88,6 +91,53 @@ fn machines_that_do_not_answer() {
     let world = World::new();
     let (code, _, err) = world.says(&["top", "--once", "127.0.0.1:1", "127.0.0.1:2"]);
     assert!(code != 0 && err.contains("127.0.0.1:1:") && err.contains("127.0.0.1:2:"), "{err}");
+}
+
+/// A server on loopback that takes the head of one request after the other and answers with these bytes, then goes on with `more`
+/// every 100 ms for a minute at most.
+fn server(answer: Vec<u8>, more: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (answer, more) = (answer.clone(), more.clone());
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let mut alive = stream.write_all(&answer).is_ok() && !more.is_empty();
+                let end = Instant::now() + Duration::from_secs(60);
+                while alive && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(100));
+                    alive = stream.write_all(&more).is_ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What a monitor says of now.
+fn answer(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+/// One whose bytes drip holds up nobody, and the others are shown.
+#[test]
+fn machines_that_drip() {
+    let world = World::new();
+    let good =
+        server(answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(2))), Vec::new());
+    // More than any rule about slow connections asks for, and no end in sight.
+    let body =
+        server(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n".to_vec(), vec![b' '; 2048]);
+    let head = server(b"HTTP/1.1 200 OK\r\n".to_vec(), b"X".to_vec());
+    let begun = Instant::now();
+    let (code, out, err) = world.says(&["top", "--once", &body, &good, &head]);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(out.contains(&good) && out.contains("70 W"), "{out}{err}");
+    assert!(!out.contains(&body) && !err.contains(&good), "{out}{err}");
+    assert!(err.contains(&format!("{body}: ")) && err.contains("within 10 s"), "{err}");
+    assert!(code == 8 && err.contains(&format!("{head}: ")), "{code} {err}");
 }
 
 /// A unit starts what its user can reach.

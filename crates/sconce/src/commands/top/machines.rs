@@ -18,8 +18,10 @@ use crate::error::{Failure, Kind};
 
 /// How often a machine is asked.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a machine may take.
+/// How long a machine may take to take the connection, and without a byte.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long its whole answer may take: one whose bytes drip is as good as one that is silent.
+const WHOLE: Duration = Duration::from_secs(10);
 /// Bytes of an answer: 16 GPUs with 7 instances and 200 processes each have 3 MB.
 const LARGEST: u64 = 32 << 20;
 /// Values of a GPU that are remembered.
@@ -212,9 +214,13 @@ fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, String
 }
 
 fn client() -> Client {
-    let options =
-        http::Options { connect: PATIENCE, stall: PATIENCE, tries: 1, ..Default::default() };
-    Client::new(options)
+    Client::new(http::Options {
+        connect: PATIENCE,
+        stall: PATIENCE,
+        whole: Some(WHOLE),
+        tries: 1,
+        ..Default::default()
+    })
 }
 
 fn there(client: &Client, address: &str) -> Result<Now, String> {
