@@ -38,7 +38,7 @@ impl Monitor {
     }
 
     fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
     /// The metrics, once they hold that.
@@ -245,7 +245,7 @@ fn both_formats_and_odd_requests() {
     assert!(plain.contains("Content-Type: text/plain; version=0.0.4"), "{plain}");
     assert!(plain.contains("modelName=\"NVIDIA \\\"evil\\\\ \u{fffd}\u{fffd}\""), "{plain}");
     let open = monitor.ask(
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0\r\nConnection: close\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\nConnection: close\r\n\r\n",
     );
     assert!(
         open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n")
@@ -256,10 +256,10 @@ fn both_formats_and_odd_requests() {
     );
     assert!(monitor.get("/health").contains("200 OK"));
     for (request, status) in [
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "405"),
-        ("GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404"),
-        ("GET /%2e%2e/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404"),
-        ("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "200"),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", "405"),
+        ("GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
+        ("GET /%2e%2e/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
+        ("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "200"),
         ("nonsense\r\n\r\n", "400"),
     ] {
         let answer = monitor.ask(request);
@@ -269,7 +269,7 @@ fn both_formats_and_odd_requests() {
     let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     assert!(monitor.ask(&huge).starts_with("HTTP/1.1 431 "));
     // Two requests in one piece, as a pipeline.
-    let two = "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let two = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(monitor.ask(two).matches("200 OK").count(), 2);
 }
 
@@ -291,7 +291,7 @@ fn a_thousand_scrapes_beside_slow_clients() {
     for _ in 0..1000 {
         let mut stream = TcpStream::connect(&monitor.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         clients.push(stream);
     }
     for mut client in clients {
@@ -725,7 +725,7 @@ fn news_for_pages_that_are_open() {
     for _ in 0..70 {
         let mut stream = TcpStream::connect(&monitor.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         streams.push(stream);
     }
     let mut lines = BufReader::new(&streams[0]).lines().map(Result::unwrap);

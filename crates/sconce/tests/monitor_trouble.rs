@@ -4,8 +4,8 @@
 mod world;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -91,6 +91,61 @@ fn machines_that_do_not_answer() {
     let world = World::new();
     let (code, _, err) = world.says(&["top", "--once", "127.0.0.1:1", "127.0.0.1:2"]);
     assert!(code != 0 && err.contains("127.0.0.1:1:") && err.contains("127.0.0.1:2:"), "{err}");
+}
+
+/// A web page that gives a name of its own this machine's address reads nothing (DNS rebinding); who listens for others is asked by
+/// any name: a Prometheus's, a service's in Kubernetes, a proxy's.
+#[test]
+fn names_of_the_host() {
+    let world = World::new();
+    recording(&world.path("r.gz"), &vec![gpus(1); 60]);
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let asked = |words: &[&str], requests: &[(&str, &str, &str)]| {
+        let mut command = world.sconce(&[&["monitor", "--replay", "r.gz"], words].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().trim_end_matches("/metrics").rsplit(':').next().unwrap();
+        for (host, path, expected) in requests {
+            let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{host}\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut text = String::new();
+            let _ = stream.read_to_string(&mut text);
+            let status = text.split(' ').nth(1).unwrap_or_default();
+            assert_eq!(status, *expected, "{words:?} {host:?}: {text}");
+            let hint = "`sconce monitor --host-name evil.example` makes it";
+            assert!(status != "421" || text.contains(hint) || !host.contains(" evil"), "{text}");
+            assert!(status == "200" || !text.contains("sconce_"), "{text}");
+        }
+        drop(child.kill());
+        drop(child.wait());
+    };
+    let own = format!("Host: {own}:9400\r\n");
+    let here: Vec<_> =
+        ["Host: localhost:9400\r\n", "Host: 127.0.0.1\r\n", "Host: [::1]:1\r\n", &own, ""]
+            .map(|host| (host, "/metrics", "200"))
+            .into();
+    let evil = "Host: evil.example:9400\r\n";
+    let refused: Vec<_> = ["/", "/metrics", "/api/now", "/api/live", "/health"]
+        .map(|path| (evil, path, "421"))
+        .into();
+    let odd =
+        [("Host: a b\r\n", "/metrics", "400"), ("Host: localhost.evil.example\r\n", "/", "421")];
+    let loopback = ["--listen", "127.0.0.1:0"];
+    asked(&loopback, &[&here[..], &refused, &odd].concat());
+    let named =
+        [("Host: gpus.example\r\n", "/metrics", "200"), ("Host: a.gpus.example\r\n", "/", "421")];
+    let named_too = [&loopback[..], &["--host-name", "gpus.example"]].concat();
+    asked(&named_too, &[&here[..], &refused, &named].concat());
+    // A name at another address is as good as any, unless there are names.
+    let any = [(evil, "/metrics", "200"), ("Host: monitor.gpu.svc:9400\r\n", "/metrics", "200")];
+    asked(&["--listen", ":0"], &[&here[..], &any].concat());
+    asked(
+        &["--listen", ":0", "--host-name", "gpus.example"],
+        &[&here[..], &refused, &named].concat(),
+    );
 }
 
 /// A server on loopback that takes the head of one request after the other and answers with these bytes, then goes on with `more`

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use sconce_gpu::nvml::times;
+use sconce_listen::Hosts;
 use sconce_monitor::Names;
 use sconce_monitor::counters::Counters;
 use sconce_monitor::exporter::Exporter;
@@ -26,6 +27,7 @@ use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
 
 use crate::cli::Global;
+use crate::commands::serve::host_name;
 use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
 use crate::error::{Failure, Kind};
 
@@ -68,6 +70,12 @@ pub struct Args {
     /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     web_config: Option<PathBuf>,
+    /// Answer requests for this name of a host too: gpus.example; .example for all names below it. On 127.0.0.1, where a
+    /// web page that is open on this machine could give a name of its own that address (DNS rebinding), requests for
+    /// an address, for localhost and for this machine's own name are answered, and others refused. May be given more
+    /// than once, and makes it look at names on other addresses too
+    #[arg(long, value_name = "NAME", value_parser = host_name, conflicts_with_all = ["web_config", "once"])]
+    host_name: Vec<String>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
@@ -113,7 +121,8 @@ pub struct Args {
     /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
     #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
     tell: Vec<String>,
-    /// Print a systemd unit that runs this without privileges, with --listen, --interval and --names as given, and end
+    /// Print a systemd unit that runs this without privileges, with --listen, --interval, --names and --host-name as
+    /// given, and end
     #[arg(long, conflicts_with_all = [
         "web_config", "collectors", "textfile", "once", "record", "replay", "history", "no_history", "kubelet_socket",
         "duration", "hold", "print_dashboard",
@@ -208,6 +217,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let wanted = args.listen.or_else(|| if files { None } else { LISTEN.parse().ok() });
     if let Some((folder, history)) = keep(args, wanted.is_some())? {
         exporter = exporter.with_history(folder, history);
+    }
+    // Whoever listens for others says to everyone what it shows; with TLS or a login no page gets an answer.
+    let here = wanted.is_some_and(|address| address.ip().is_loopback());
+    if args.web_config.is_none() && (here || !args.host_name.is_empty()) {
+        exporter = exporter.with_hosts(Hosts::new(&host, &args.host_name));
     }
     let exporter = Arc::new(exporter);
     let guard = match (&args.web_config, wanted) {
@@ -331,6 +345,9 @@ fn unit_options(args: &Args) -> String {
     let mut options = format!("--listen {listen}");
     if args.interval != Duration::from_secs(1) {
         options += &format!(" --interval {}ms", args.interval.as_millis());
+    }
+    for name in &args.host_name {
+        options += &format!(" --host-name {name}");
     }
     if let Some(names) = args.names.to_possible_value().filter(|names| names.get_name() != "dcgm") {
         options += &format!(" --names {}", names.get_name());
