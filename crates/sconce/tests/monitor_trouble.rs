@@ -195,6 +195,30 @@ fn machines_that_drip() {
     assert!(code == 8 && err.contains(&format!("{head}: ")), "{code} {err}");
 }
 
+/// Addresses of IPv6 as they stand in addresses of pages.
+#[test]
+fn machines_by_ipv6() {
+    let world = World::new();
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let address = listener.local_addr().unwrap().to_string();
+    let body = answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(1)));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&body);
+        }
+    });
+    for word in [address.clone(), format!("http://{address}/")] {
+        let (code, out, err) = world.says(&["top", "--once", &word]);
+        assert!(code == 0 && out.contains(&address) && out.contains("70 W"), "{word}: {out}{err}");
+    }
+    let (code, _, err) = world.says(&["top", "--once", "::1"]);
+    assert!(
+        code == 2 && err.contains("hint: ") && err.contains("`sconce top '[::1]:9400'`"),
+        "{err}"
+    );
+}
+
 /// A unit starts what its user can reach.
 #[test]
 fn a_unit_of_a_program_out_of_reach() {
