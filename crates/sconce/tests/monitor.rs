@@ -21,8 +21,12 @@ struct Monitor {
 
 impl Monitor {
     fn start(world: &World, fake: &FakeNvml, words: &[&str]) -> Self {
+        Self::every("100ms", world, fake, words)
+    }
+
+    fn every(interval: &str, world: &World, fake: &FakeNvml, words: &[&str]) -> Self {
         let mut words = words.to_vec();
-        words.splice(0..0, ["monitor", "--listen", "127.0.0.1:0", "--interval", "100ms"]);
+        words.splice(0..0, ["monitor", "--listen", "127.0.0.1:0", "--interval", interval]);
         let mut command = with(world, fake, &words);
         command.stdout(Stdio::piped()).stderr(fs::File::create(world.path("said")).unwrap());
         let mut child = command.spawn().unwrap();
@@ -291,7 +295,9 @@ fn a_thousand_scrapes_beside_slow_clients() {
     for _ in 0..1000 {
         let mut stream = TcpStream::connect(&monitor.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         clients.push(stream);
     }
     for mut client in clients {
@@ -539,6 +545,29 @@ fn the_driver_goes_and_comes_back() {
     let text = monitor.until("/metrics", |text| rows(text) == 2);
     assert_eq!(text.matches("} 1\nsconce_gpu_up").count(), 1, "{text}");
     monitor.until("/metrics", |text| !text.contains("rule=\"gpu-lost\""));
+}
+
+/// At the usual interval, right after the start: a GPU that is listed no more is seen within two samples, and told of after three seconds.
+#[test]
+fn a_gpu_that_vanishes_is_seen_at_once() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(3));
+    let monitor = Monitor::every("1s", &world, &fake, &["--no-history"]);
+    let gone = |text: &str, count: usize| text.matches("\"lost\":6").count() == count;
+    monitor.until("/api/sample", |text| text.matches("\"power_watts\"").count() == 3);
+    fake.becomes(&FakeNvml::h100s(2));
+    let begun = Instant::now();
+    monitor.until("/api/sample", |text| gone(text, 1));
+    let first = begun.elapsed();
+    fake.becomes(&FakeNvml::h100s(1));
+    monitor.until("/api/sample", |text| gone(text, 2));
+    let both = begun.elapsed();
+    monitor.until("/api/findings", |text| text.matches("\"gpu-lost\"").count() == 2);
+    let told = begun.elapsed();
+    // With room for a machine that is busy: it was half a minute.
+    let seconds = Duration::from_secs;
+    let soon = first < seconds(5) && both < seconds(10) && told < seconds(16);
+    assert!(soon, "{first:?} {both:?} {told:?}");
 }
 
 /// What runs on a GPU: a container of ours by its layers, its image and its name.
