@@ -219,6 +219,7 @@ fn faults() {
     let quiet = || Sample { silence: Some("no driver".to_owned()), ..Sample::default() };
     say("all silent", held(10, |second| if second < 5 { some(two()) } else { quiet() }));
     say("uncorrected", held(1, |_| of(with(EccUncorrected, 2.))));
+    say("corrected", held(1, |_| of(with(EccCorrected, 3e7))));
     say("row waits", held(1, |_| of(with(RemapPending, 1.))));
     say("row failed", held(1, |_| of(with(RemapFailed, 1.))));
     say("fabric", held(200, |_| of(Gpu { fabric: Some("in-progress".to_owned()), ..healthy() })));
@@ -258,6 +259,7 @@ fn faults() {
         gone, and back: 
         all silent: 
         uncorrected: critical ecc-errors: 2 uncorrected
+        corrected: warning ecc-corrected: 30000000 corrected
         row waits: warning row-remap: a row waits for a reset
         row failed: critical row-remap: a row could not be replaced
         fabric: critical fabric: its state is in-progress
