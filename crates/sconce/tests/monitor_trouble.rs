@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sconce_testkit::FakeNvml;
 use world::World;
 
 /// A recording of these samples, a second apart.
@@ -59,6 +60,38 @@ fn a_full_disk() {
     assert!(said.contains("the history can't be written"), "{said}{err}{listed}");
     let rows = listed.lines().filter(|line| line.ends_with(".rows")).count();
     assert!(rows == 1 && listed.ends_with("old\n"), "{listed}{said}");
+}
+
+/// A recording names its file where it can't be written, and one of nothing is not left there.
+#[test]
+fn a_recording_on_a_full_disk() {
+    let world = World::new();
+    let fake = FakeNvml::new(&world.path("nvml"), &FakeNvml::h100s(8));
+    fs::create_dir(world.path("disk")).unwrap();
+    let script = "mount -t tmpfs -o size=64k none disk && head -c 1m /dev/zero >disk/fill; \
+        \"$0\" monitor --record disk/r.gz --for 2s --interval 100ms 2>first; echo \"code $?\"; ls disk; \
+        head -c 60k /dev/zero >disk/fill; \
+        \"$0\" monitor --record disk/r.gz --for 20s --interval 50ms 2>second; echo \"code $?\"; \
+        \"$0\" monitor rules --replay disk/r.gz --json";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.arg(env!("CARGO_BIN_EXE_sconce")).current_dir(world.path("."));
+    command.env("LD_LIBRARY_PATH", fake.folder()).env("FAKE_NVML_WORLD", fake.world());
+    let output = command.output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let [first, second] =
+        ["first", "second"].map(|name| fs::read_to_string(world.path(name)).unwrap_or_default());
+    let why = "disk/r.gz: No space left on device";
+    assert!(
+        first.contains(why) && first.contains("nothing was recorded\n  hint: "),
+        "{first}{out}"
+    );
+    assert!(out.starts_with("code 7\nfill\ncode 7\n"), "{out}{first}{second}");
+    let hint = "disk/r.gz` judges what was recorded until then";
+    assert!(second.contains(why) && second.contains(hint), "{second}{out}");
+    let judged: serde_json::Value =
+        serde_json::from_str(out.splitn(4, '\n').last().unwrap()).unwrap();
+    assert!(judged["torn"] == true && judged["samples"].as_u64() > Some(3), "{judged}");
 }
 
 /// What was not seen was not judged.

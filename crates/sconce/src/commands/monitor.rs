@@ -19,7 +19,7 @@ use sconce_monitor::exporter::Exporter;
 use sconce_monitor::guarded::{Guard, serve_guarded};
 use sconce_monitor::history::History;
 use sconce_monitor::pods::{Places, SOCKET};
-use sconce_monitor::recording::{Recorder, Replay};
+use sconce_monitor::recording::Replay;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
@@ -27,6 +27,7 @@ use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
 
 use crate::cli::Global;
+use crate::commands::monitor_record::Recording;
 use crate::commands::serve::host_name;
 use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
 use crate::error::{Failure, Kind};
@@ -35,8 +36,6 @@ use crate::error::{Failure, Kind};
 const LISTEN: &str = "127.0.0.1:9400";
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
-/// The most bytes of a recording.
-const LARGEST_RECORDING: u64 = 1 << 30;
 
 /// Watch the GPUs: a page with history, a Prometheus exporter, recordings, and what is wrong
 ///
@@ -233,10 +232,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let listener = wanted.map(listen).transpose()?;
-    let mut recorder = match &args.record {
-        Some(path) => {
-            Some(Recorder::new(create(&output("--record", path)?)?, &host, LARGEST_RECORDING)?)
-        }
+    let mut recording = match &args.record {
+        Some(path) => Some(Recording::begin(&output("--record", path)?, &host)?),
         None => None,
     };
     if let Some(listener) = listener {
@@ -257,7 +254,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let alone = wanted.is_none();
     let stop = Arc::new(AtomicBool::new(false));
-    if recorder.is_some() {
+    if recording.is_some() {
         finish_when_interrupted(Arc::clone(&stop), args.interval)?;
     }
     if args.times {
@@ -266,7 +263,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
     let mut failed = None;
     let (mut unwritten, mut unkept) = (false, false);
-    let mut full = false;
     let mut silent: Option<String> = None;
     let mut told = Vec::new();
     let take = |sample: Sample| -> bool {
@@ -286,16 +282,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             !alone
         };
-        if let Some(recorder) = recorder.as_mut().filter(|_| !full) {
-            match times::measure("(recording)", || recorder.push(&sample)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    full = true;
-                    eprintln!("note: the recording is as large as it may be; no more is recorded");
-                }
-                Err(error) => {
-                    full = true;
-                    if !lost(error.into()) {
+        if let Some(open) = recording.take() {
+            match times::measure("(recording)", || open.push(&sample)) {
+                Ok(still) => recording = still,
+                Err(failure) => {
+                    if !lost(failure) {
                         return false;
                     }
                 }
@@ -330,8 +321,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some(path) => replay(path, take)?,
         None => sampler::run(options(args), take),
     }
-    if let Some(recorder) = recorder.filter(|_| !full) {
-        recorder.finish()?;
+    if let Some(recording) = recording {
+        recording.finish()?;
     }
     if args.times {
         eprint!("{}", costs(begun.elapsed()));
@@ -506,20 +497,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         }
     });
     bound.map_err(|error| cannot_listen(Some(address), &error))
-}
-
-/// A new file for a recording: one that is there is somebody's.
-fn create(path: &Path) -> Result<File, Failure> {
-    File::options().write(true).create_new(true).open(path).map_err(|error| {
-        let failure =
-            Failure::new(Kind::Storage, format!("can't make {}: {error}", path.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                failure.hint("give a new name: a recording is not written over")
-            }
-            _ => failure,
-        }
-    })
 }
 
 pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
