@@ -85,6 +85,8 @@ impl Exporter {
     pub fn push(&self, sample: Sample) -> (Vec<Change>, io::Result<()>) {
         let sample = Arc::new(sample);
         let mut state = self.state();
+        // The watch keeps less of what nobody else holds, without a copy.
+        state.sample = None;
         let changes = state.watch.push(Arc::clone(&sample));
         state.findings = state.watch.findings();
         state.sample = Some(Arc::clone(&sample));
