@@ -182,6 +182,7 @@ fn is_elsewhere(error: &sconce_fetch::Error) -> bool {
         E::Unreachable { .. }
         | E::Tls { .. }
         | E::Stalled { .. }
+        | E::Late { .. }
         | E::Slow { .. }
         | E::CutOff { .. }
         | E::Status { .. } => true,

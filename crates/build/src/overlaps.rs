@@ -105,6 +105,7 @@ pub(crate) fn reason(error: &Error) -> String {
             | E::NoTls { .. }
             | E::NoHttp { .. }
             | E::Stalled { .. }
+            | E::Late { .. }
             | E::Slow { .. },
         ) => "their server can't be reached".into(),
         Error::Fetch(E::Status { status, .. }) if *status != 200 => {

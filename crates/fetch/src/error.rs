@@ -61,6 +61,14 @@ pub enum Error {
         /// How long it was waited.
         waited: Duration,
     },
+    /// The answer was not whole in the time that it may take.
+    #[error("{url} did not send all of its answer within {} s", waited.as_secs_f32().round())]
+    Late {
+        /// The address.
+        url: String,
+        /// How long it was waited.
+        waited: Duration,
+    },
     /// The other side sends so little that it is of no use.
     #[error("{url} sent only {bytes} bytes in {} s", waited.as_secs_f32().round())]
     Slow {
@@ -267,6 +275,7 @@ impl Error {
             Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => {
                 "run it again: what has come is kept, and it goes on from there".into()
             }
+            Self::Late { .. } => "the network or the server is slow: try again later".into(),
             Self::Status { status: 401 | 403, .. } => {
                 LOGIN.into()
             }
@@ -316,7 +325,9 @@ impl Error {
                     | ureq::Error::HostNotFound
                     | ureq::Error::ConnectionFailed
             ),
-            Self::Stalled { .. } | Self::Slow { .. } | Self::CutOff { .. } => true,
+            Self::Stalled { .. } | Self::Late { .. } | Self::Slow { .. } | Self::CutOff { .. } => {
+                true
+            }
             _ => false,
         }
     }

@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -33,7 +33,7 @@ use crate::peers::Peers;
 use address::{bare, login_in};
 use known::Known;
 use proxies::{Proxies, is_here};
-use stream::{Pace, failed};
+use stream::{Pace, Waits, failed};
 
 pub(crate) use address::local_path;
 pub use address::{parse, shown, to_be_kept, without_secrets};
@@ -54,6 +54,8 @@ pub struct Options {
     pub connect: Duration,
     /// Time without a byte after which a connection counts as dead.
     pub stall: Duration,
+    /// Time for a request and all of its answer, redirects included; `None` is as long as bytes come.
+    pub whole: Option<Duration>,
     /// Fewer bytes than [`Options::slowest`] a second over so long a time count as dead too.
     pub slow: Duration,
     /// The fewest bytes a second.
@@ -83,6 +85,7 @@ impl Default for Options {
         Self {
             connect: Duration::from_secs(20),
             stall: Duration::from_secs(25),
+            whole: None,
             slow: Duration::from_secs(25),
             slowest: SLOWEST,
             tries: 5,
@@ -294,7 +297,10 @@ impl Client {
         }
         let bare = self.known().whole(bare(url));
         let shown = shown(&bare);
-        let stall = self.options.stall;
+        let (stall, whole) = (self.options.stall, self.options.whole);
+        let begun = Instant::now();
+        // No timeout at all would be the meaning of zero.
+        let left = || Some(whole?.saturating_sub(begun.elapsed()).max(Duration::from_millis(1)));
         let (verb, writes) = match method {
             Method::Get | Method::Await => ("GET", false),
             Method::Head => ("HEAD", false),
@@ -339,7 +345,8 @@ impl Client {
             let request = request.proxy(self.proxies.of(&bare)?.cloned());
             // Whoever takes something large may look at it all before it answers.
             let patience = stall.saturating_mul(PATIENCE);
-            self.agent.run(request.timeout_recv_response(Some(patience)).build())
+            let request = request.timeout_recv_response(Some(patience)).timeout_global(left());
+            self.agent.run(request.build())
         } else {
             let patience = if method == Method::Await { PATIENCE } else { 1 };
             let patience = stall.saturating_mul(patience);
@@ -348,7 +355,8 @@ impl Client {
                 let request = request(&landed).body(()).map_err(|error| bad(error.to_string()))?;
                 let request = self.agent.configure_request(request);
                 let request = request.proxy(self.proxies.of(&landed)?.cloned());
-                let answer = self.agent.run(request.timeout_recv_response(Some(patience)).build());
+                let request = request.timeout_recv_response(Some(patience)).timeout_global(left());
+                let answer = self.agent.run(request.build());
                 let Ok(response) = &answer else { break answer };
                 let location = location(response).filter(|_| self.options.follow);
                 let Some(location) = location else { break answer };
@@ -364,7 +372,7 @@ impl Client {
             Ok(response) => response,
             Err(error) => {
                 // Of a redirect it is where it led that could not be reached.
-                let failure = failed(error, &address::shown(&landed), stall);
+                let failure = failed(error, &address::shown(&landed), Waits { stall, whole });
                 return Err(self.spoken_otherwise(&landed, landed == bare, failure));
             }
         };
@@ -387,7 +395,7 @@ impl Client {
             body: body.into_reader(),
             shown,
             wanted_plain: self.options.plain_http,
-            stall,
+            waits: Waits { stall, whole },
             pace: Pace::new(self.options.slow, self.options.slowest),
         })
     }

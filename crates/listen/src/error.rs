@@ -1,4 +1,4 @@
-//! What goes wrong: with the files that somebody names, and with a login.
+//! What goes wrong: with the files that somebody names, with a login, and with the name of a host.
 
 /// Why files can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,4 +45,13 @@ pub enum No {
     /// Too many of its kind wait to be looked at.
     #[error("too many logins under this name are waiting")]
     Busy,
+}
+
+/// Why a request for a host is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strange {
+    /// What it is for is not the name of a host.
+    NoName,
+    /// A name that is not known to be this machine's.
+    Unknown(String),
 }

@@ -227,12 +227,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 pub fn read(folder: &Path, from: u64, to: u64) -> (Vec<Told>, Vec<Ran>) {
     let mut told: Vec<Told> = Vec::new();
     let mut ran: Vec<Ran> = Vec::new();
+    // Those of each GPU that run still, by their places: weeks have thousands that don't.
+    let mut running: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for path in files(folder) {
         // What can't be read is a gap.
         let _ = lines(&path, |line| match line {
             Line::Starts { at_ms } => {
                 told.iter_mut().for_each(|one| one.until_ms = one.until_ms.or(Some(at_ms)));
                 ran.iter_mut().for_each(|one| one.until_ms = one.until_ms.or(Some(at_ms)));
+                running.clear();
             }
             Line::Finding(new) => {
                 let same = |old: &&mut Told| {
@@ -247,14 +250,17 @@ pub fn read(folder: &Path, from: u64, to: u64) -> (Vec<Told>, Vec<Ran>) {
                 }
             }
             Line::Runs { at_ms, uuid, what } => {
-                let open = ran.iter_mut().filter(|one| one.uuid == uuid && one.until_ms.is_none());
-                for one in open.filter(|one| !what.contains(&one.what)) {
-                    one.until_ms = Some(at_ms);
-                }
+                let open = running.entry(uuid.clone()).or_default();
+                open.retain(|place| {
+                    let Some(one) = ran.get_mut(*place) else { return false };
+                    let stays = what.contains(&one.what);
+                    one.until_ms = (!stays).then_some(at_ms);
+                    stays
+                });
                 for what in what {
-                    let runs =
-                        |one: &Ran| one.uuid == uuid && one.until_ms.is_none() && one.what == what;
-                    if !ran.iter().any(runs) {
+                    let is_it = |place: &usize| ran.get(*place).is_some_and(|one| one.what == what);
+                    if !open.iter().any(is_it) {
+                        open.push(ran.len());
                         ran.push(Ran { uuid: uuid.clone(), since_ms: at_ms, until_ms: None, what });
                     }
                 }

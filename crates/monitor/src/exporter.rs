@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sconce_listen::Hosts;
 use serde::Serialize;
 
 use crate::counters::Counters;
@@ -24,6 +25,7 @@ pub struct Exporter {
     counters: Option<Counters>,
     host: String,
     interval: Duration,
+    hosts: Option<Hosts>,
     state: Mutex<State>,
     history: Option<(PathBuf, Mutex<History>)>,
 }
@@ -53,13 +55,19 @@ impl Exporter {
             begun_ms: now_ms(),
         };
         let (host, state) = (host.to_owned(), Mutex::new(state));
-        Self { names, counters: None, host, interval, state, history: None }
+        Self { names, counters: None, host, interval, hosts: None, state, history: None }
     }
 
     /// Gives out what a file of counters asks for, of dcgm-exporter's metrics.
     #[must_use]
     pub fn with_counters(self, counters: Counters) -> Self {
         Self { counters: Some(counters), ..self }
+    }
+
+    /// Answers requests for these names of hosts alone.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts: Some(hosts), ..self }
     }
 
     /// Keeps a history in this folder.
@@ -77,6 +85,8 @@ impl Exporter {
     pub fn push(&self, sample: Sample) -> (Vec<Change>, io::Result<()>) {
         let sample = Arc::new(sample);
         let mut state = self.state();
+        // The watch keeps less of what nobody else holds, without a copy.
+        state.sample = None;
         let changes = state.watch.push(Arc::clone(&sample));
         state.findings = state.watch.findings();
         state.sample = Some(Arc::clone(&sample));
@@ -239,6 +249,10 @@ impl Site for Exporter {
             "/" => Answer { status: 200, kind: "text/html; charset=utf-8", body: PAGE.into() },
             _ => Answer { status: 404, kind: PLAIN, body: "not found; /metrics is here\n".into() },
         }
+    }
+
+    fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref()
     }
 
     fn news(&self, after: u64) -> Option<(u64, Arc<str>)> {

@@ -80,7 +80,15 @@ pub(crate) fn tame(text: &[u8]) -> String {
 
 /// Calls a method with an empty message, and returns the one that is answered.
 pub(crate) fn call(socket: &Path, method: &str, patience: Duration) -> Result<Vec<u8>, Failed> {
-    let stream = connect(socket).map_err(Failed::Connect)?;
+    over(connect(socket).map_err(Failed::Connect)?, method, patience)
+}
+
+/// The same over a connection.
+pub(crate) fn over(
+    stream: UnixStream,
+    method: &str,
+    patience: Duration,
+) -> Result<Vec<u8>, Failed> {
     let end = Instant::now() + patience;
     Call { stream, end, patience, bytes: 0, frames: 0 }.run(method)
 }

@@ -172,7 +172,7 @@ impl Talk<'_> {
                 Parsed::Wrong(status, words) => {
                     return Ok(Some((plain(status, words.to_owned()), false, false)));
                 }
-                Parsed::Request { length, method, target, accept, authorization, keep } => {
+                Parsed::Request { length, method, target, accept, authorization, keep, .. } => {
                     buffer.drain(..length);
                     let logins = self.guard.logins.as_ref();
                     let login = logins.map(|logins| logins.check(authorization.as_deref(), from));

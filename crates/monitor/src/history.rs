@@ -374,7 +374,7 @@ pub struct Span {
 /// The means of a time in about so many points.
 pub fn read(folder: &Path, from: u64, to: u64, points: usize) -> Span {
     let (long, points) = (to.saturating_sub(from).max(1), points.clamp(2, 2000) as u64);
-    let Some((tier, list)) = choose(folder, from, long) else { return Span::default() };
+    let Some((tier, list)) = choose(folder, from, to) else { return Span::default() };
     let every = (long / points).max(tier.every).max(1);
     let mut sums = Slots::default();
     let mut left = MOST_ROWS;
@@ -410,19 +410,23 @@ pub fn read(folder: &Path, from: u64, to: u64, points: usize) -> Span {
 }
 
 /// The finest tier that reaches back so far with few rows, else the one of few rows that reaches back furthest.
-fn choose(folder: &Path, from: u64, long: u64) -> Option<(&'static Tier, Vec<Found>)> {
+fn choose(folder: &Path, from: u64, to: u64) -> Option<(&'static Tier, Vec<Found>)> {
     let mut best: Option<(&Tier, Vec<Found>, u64)> = None;
-    // The last one is kept so short that all of it is few.
-    let few = |at: usize, tier: &Tier| {
-        at + 1 == TIERS.len() || long / tier.every.max(1000) <= MOST_ROWS / 4
+    // Of a monitor that is young a fine one has few rows too. The last one is kept so short that all of it is few.
+    let few = |at: usize, tier: &Tier, begins: u64| {
+        let rows = to.saturating_sub(begins.max(from)) / tier.every.max(1000);
+        at + 1 == TIERS.len() || rows <= MOST_ROWS / 4
     };
-    for (_, tier) in TIERS.iter().enumerate().filter(|(at, tier)| few(*at, tier)) {
+    for (at, tier) in TIERS.iter().enumerate() {
         let mut list = segments(folder, tier);
         // What can't be read reaches back nowhere.
         let is_readable = |found: &Found| rows(&found.path, &mut |_| false).is_ok();
         let Some(first) = list.iter().position(is_readable) else { continue };
         list.drain(..first);
         let Some(begins) = list.first().map(|first| first.begins) else { continue };
+        if !few(at, tier, begins) {
+            continue;
+        }
         // Coarser ones begin in the middle of their first mean.
         let known = best.as_ref().map(|(_, _, known)| *known);
         if known.is_none_or(|known| begins + tier.every < known) {

@@ -17,7 +17,7 @@ const NVIDIA: &str = "nvidia.com/";
 /// The most devices of GPUs that are kept, and fields of a message that are read.
 const MOST: usize = 65_536;
 /// Bytes kept of a name: those of Kubernetes have 253 at most.
-const LONGEST: usize = 256;
+pub(crate) const LONGEST: usize = 256;
 
 /// A device that a container of a pod was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub(crate) fn ask(socket: &Path) -> Result<Vec<Given>, Failed> {
 }
 
 /// `ListPodResourcesResponse`.
-fn read(message: &[u8]) -> Option<Vec<Given>> {
+pub(crate) fn read(message: &[u8]) -> Option<Vec<Given>> {
     let mut all = Vec::new();
     for (number, pod) in fields(message)? {
         if number == 1 {

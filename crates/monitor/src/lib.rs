@@ -5,6 +5,8 @@
 //! [`history`] keeps weeks of them. A scrape never calls NVML. A value that a GPU does not have is absent, never 0.
 
 mod alerts;
+#[doc(hidden)]
+pub mod answers;
 mod board;
 pub mod counters;
 pub mod events;

@@ -127,6 +127,8 @@ struct Machine {
     open: Option<Open>,
     generation: u64,
     tried: Option<Instant>,
+    /// How long after an attempt another number of GPUs leads to the next: longer each time where the number does not rest.
+    news: Duration,
     silence: Option<String>,
     driver: Option<String>,
     /// By UUID.
@@ -166,20 +168,28 @@ impl Machine {
             let mut nameless = open.handles.iter().filter(|(_, uuid)| uuid.starts_with(UNKNOWN));
             nameless.any(|(handle, _)| open.session.identity(*handle).uuid.is_some())
         };
-        let changed = |open: &Open| open.session.count() != Ok(open.count) || named(open);
+        // One call each time, and not all GPUs counted through.
+        let recounted =
+            self.open.as_ref().is_some_and(|open| open.session.count() != Ok(open.count));
         let stale = match &self.open {
             None => true,
             Some(open) => {
                 let free = open.workers.iter().all(|(_, worker)| !worker.busy);
-                free && (lost || changed(open))
+                free && (recounted || lost || named(open))
             }
         };
         let patience = (options.interval * 30).clamp(Duration::from_secs(1), REOPEN);
-        let due = self.tried.is_none_or(|at| at.elapsed() >= patience);
-        if !stale || !due {
+        let since = self.tried.map(|at| at.elapsed());
+        // Another number is news, and seen at once; what an attempt did not mend is tried again after a while.
+        let wait = if recounted { self.news } else { patience };
+        if !stale || since.is_some_and(|since| since < wait) {
             return;
         }
         self.tried = Some(Instant::now());
+        self.news = match since {
+            Some(since) if since < patience => (self.news * 2).min(patience),
+            _ => options.interval / 2,
+        };
         if let Some(open) = self.open.take() {
             open.end();
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sconce_listen::{Hosts, Strange};
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -49,6 +50,9 @@ impl Default for Limits {
 pub trait Site {
     /// Answers a request: its method, its target with what stands behind `?`, and what it accepts.
     fn answer(&self, method: &str, target: &str, accept: &str) -> Answer;
+
+    /// The names of hosts that it answers to, where it looks at them.
+    fn hosts(&self) -> Option<&Hosts>;
 
     /// For streams: what is newer than a number, and its own.
     fn news(&self, after: u64) -> Option<(u64, Arc<str>)>;
@@ -305,9 +309,13 @@ impl Client {
                 self.buffer.clear();
                 (Answer { status, kind: "text/plain", body: words.into() }, false, false)
             }
-            Parsed::Request { length, method, target, accept, keep, .. } => {
+            Parsed::Request { length, method, target, host, accept, keep, .. } => {
                 self.buffer.drain(..length);
-                (site.answer(&method, &target, &accept), method == "HEAD", keep)
+                let answer = match site.hosts().map(|hosts| hosts.check(host.as_deref())) {
+                    Some(Err(strange)) => strange.into(),
+                    Some(Ok(())) | None => site.answer(&method, &target, &accept),
+                };
+                (answer, method == "HEAD", keep)
             }
         };
         self.since = now;
@@ -317,6 +325,21 @@ impl Client {
         }
         self.stage = Stage::Writes(answer.to_bytes(head_only, keep), 0, keep);
         true
+    }
+}
+
+impl From<Strange> for Answer {
+    fn from(strange: Strange) -> Self {
+        let (status, words) = match strange {
+            Strange::NoName => (400, "the Host header is not a host name\n".to_owned()),
+            Strange::Unknown(name) => (
+                421,
+                format!(
+                    "this monitor does not answer to `{name}`; `sconce monitor --host-name {name}` makes it\n"
+                ),
+            ),
+        };
+        Self { status, kind: "text/plain", body: words.into() }
     }
 }
 
@@ -359,6 +382,7 @@ pub(crate) enum Parsed {
         length: usize,
         method: String,
         target: String,
+        host: Option<String>,
         accept: String,
         authorization: Option<String>,
         keep: bool,
@@ -394,6 +418,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         length,
         method: method.to_owned(),
         target: target.to_owned(),
+        host: exact("host").map(|host| host.trim().to_owned()),
         accept: header("accept").unwrap_or_default(),
         authorization: exact("authorization"),
         // A body that nobody reads would pass for the next request.
@@ -408,6 +433,7 @@ fn reason(status: u16) -> &'static str {
         401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",

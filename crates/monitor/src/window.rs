@@ -50,6 +50,9 @@ impl Window {
             self.answered = Some(Arc::clone(&sample));
         }
         self.events.extend(sample.events.iter().cloned());
+        if let Some(last) = self.samples.pop_back() {
+            self.samples.push_back(lean(last));
+        }
         self.samples.push_back(sample);
         while self.samples.len() > MOST
             || self.samples.front().is_some_and(|old| old.at_ms + MOST_MS < now)
@@ -131,6 +134,17 @@ impl Window {
             .collect();
         (looks.len() >= 2).then_some(Recent { looks })
     }
+}
+
+/// A sample that is no longer the newest: of those, rules look at values and holders. Processes take most of one's memory, and events
+/// are kept beside.
+fn lean(sample: Arc<Sample>) -> Arc<Sample> {
+    let mut sample = Arc::unwrap_or_clone(sample);
+    sample.events = Vec::new();
+    for gpu in &mut sample.gpus {
+        (gpu.processes, gpu.instances) = (None, Vec::new());
+    }
+    Arc::new(sample)
 }
 
 impl<'a> Recent<'a> {

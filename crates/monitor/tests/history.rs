@@ -211,6 +211,22 @@ fn what_was_wrong_and_what_ran() {
     assert_eq!(events::read(folder.path(), BEGIN + 91_000, BEGIN + 92_000), (vec![], vec![]));
 }
 
+/// Weeks of a monitor that has run for minutes are those minutes.
+#[test]
+fn a_long_time_of_a_young_monitor() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = History::open(folder.path()).unwrap();
+    let end = BEGIN + 10 * MINUTE;
+    for second in 0..600 {
+        history.push(&sample(BEGIN + second * 1000, 2, 100.0)).unwrap();
+    }
+    for days in [1, 7, 30] {
+        let span = read(folder.path(), end - days * DAY, end, 720);
+        assert!(!span.at_ms.is_empty() && span.gpus.len() == 2, "{days}");
+        assert!(power(&span, 1).iter().all(|watts| *watts == 101.0), "{days}");
+    }
+}
+
 /// Of a segment that can't be read only its own time is missing, not that of finer ones.
 #[test]
 fn what_cant_be_read_hides_nothing() {

@@ -8,6 +8,7 @@ use sconce_monitor::metric::Values;
 use sconce_monitor::ports::Port;
 use sconce_monitor::sample::{Event, EventKind, Gpu, Process, Sample, Workload};
 use sconce_monitor::watch::{Change, Watch};
+use sconce_monitor::window::Window;
 
 /// Medians of known loads on an H100 80GB HBM3: percent, MiB/s, watts, MHz. Columns: util, graphics, sm_active, sm_occ, tensor,
 /// fp32, fp16, dram, memutil, pcie_rx, nvl_rx, watt, sm, why.
@@ -219,6 +220,7 @@ fn faults() {
     let quiet = || Sample { silence: Some("no driver".to_owned()), ..Sample::default() };
     say("all silent", held(10, |second| if second < 5 { some(two()) } else { quiet() }));
     say("uncorrected", held(1, |_| of(with(EccUncorrected, 2.))));
+    say("corrected", held(1, |_| of(with(EccCorrected, 3e7))));
     say("row waits", held(1, |_| of(with(RemapPending, 1.))));
     say("row failed", held(1, |_| of(with(RemapFailed, 1.))));
     say("fabric", held(200, |_| of(Gpu { fabric: Some("in-progress".to_owned()), ..healthy() })));
@@ -258,6 +260,7 @@ fn faults() {
         gone, and back: 
         all silent: 
         uncorrected: critical ecc-errors: 2 uncorrected
+        corrected: warning ecc-corrected: 30000000 corrected
         row waits: warning row-remap: a row waits for a reset
         row failed: critical row-remap: a row could not be replaced
         fabric: critical fabric: its state is in-progress
@@ -278,6 +281,20 @@ fn faults() {
         memory: warning memory-without-process: 20.0 GB in use, no process
     "#]]
     .assert_eq(&out);
+}
+
+/// Processes and instances take most of a sample's memory, and of the newest alone they are looked at.
+#[test]
+fn older_samples_are_lean() {
+    let mut window = Window::default();
+    for second in 0..3 {
+        let gpu = Gpu { processes: Some(vec![Process::default()]), ..healthy() };
+        window.push(Arc::new(Sample { at_ms: START + second * 1000, ..of(gpu) }));
+    }
+    let processes = |sample: Option<&Sample>| sample.unwrap().gpus[0].processes.is_some();
+    assert_eq!((processes(window.oldest()), processes(window.now())), (false, true));
+    let older = window.oldest().unwrap();
+    assert!(older.gpus[0].values.known().eq(window.gpus()[0].values.known()));
 }
 
 /// GPUs of one job: who is waited for, and who is not.

@@ -30,6 +30,7 @@ pub mod logs;
 pub mod man;
 pub mod measure;
 pub mod monitor;
+pub mod monitor_record;
 pub mod monitor_rules;
 pub mod monitor_web;
 mod options;

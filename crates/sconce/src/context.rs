@@ -42,6 +42,18 @@ pub fn open_store() -> Result<Store, sconce_store::Error> {
     Store::open_with(sconce_store::default_root(env)?, options)
 }
 
+/// The logins of the file that NETRC names, else of ~/.netrc.
+pub fn netrc() -> Result<Netrc, Failure> {
+    let path = std::env::var_os("NETRC")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))
+        .filter(|path| path.exists());
+    match path {
+        Some(path) => Ok(Netrc::read(&path)?),
+        None => Ok(Netrc::default()),
+    }
+}
+
 /// An open store and what goes with it.
 pub struct Context {
     pub store: Store,
@@ -74,14 +86,7 @@ impl Context {
     /// Opens [`open_store`]'s.
     pub fn open(global: &Global) -> Result<Self, Failure> {
         let store = open_store()?;
-        let netrc = std::env::var_os("NETRC")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".netrc")))
-            .filter(|path| path.exists());
-        let netrc = match netrc {
-            Some(path) => Netrc::read(&path)?,
-            None => Netrc::default(),
-        };
+        let netrc = netrc()?;
         let peers = global.peers.iter().map(|peer| peer.trim().to_owned());
         let peers: Vec<String> = peers.filter(|peer| !peer.is_empty()).collect();
         let peers = Peers::new(&peers).map_err(|error| {

@@ -21,8 +21,12 @@ struct Monitor {
 
 impl Monitor {
     fn start(world: &World, fake: &FakeNvml, words: &[&str]) -> Self {
+        Self::every("100ms", world, fake, words)
+    }
+
+    fn every(interval: &str, world: &World, fake: &FakeNvml, words: &[&str]) -> Self {
         let mut words = words.to_vec();
-        words.splice(0..0, ["monitor", "--listen", "127.0.0.1:0", "--interval", "100ms"]);
+        words.splice(0..0, ["monitor", "--listen", "127.0.0.1:0", "--interval", interval]);
         let mut command = with(world, fake, &words);
         command.stdout(Stdio::piped()).stderr(fs::File::create(world.path("said")).unwrap());
         let mut child = command.spawn().unwrap();
@@ -38,7 +42,7 @@ impl Monitor {
     }
 
     fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
     /// The metrics, once they hold that.
@@ -245,7 +249,7 @@ fn both_formats_and_odd_requests() {
     assert!(plain.contains("Content-Type: text/plain; version=0.0.4"), "{plain}");
     assert!(plain.contains("modelName=\"NVIDIA \\\"evil\\\\ \u{fffd}\u{fffd}\""), "{plain}");
     let open = monitor.ask(
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0\r\nConnection: close\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\nConnection: close\r\n\r\n",
     );
     assert!(
         open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n")
@@ -256,10 +260,10 @@ fn both_formats_and_odd_requests() {
     );
     assert!(monitor.get("/health").contains("200 OK"));
     for (request, status) in [
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "405"),
-        ("GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404"),
-        ("GET /%2e%2e/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404"),
-        ("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "200"),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", "405"),
+        ("GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
+        ("GET /%2e%2e/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
+        ("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "200"),
         ("nonsense\r\n\r\n", "400"),
     ] {
         let answer = monitor.ask(request);
@@ -269,7 +273,7 @@ fn both_formats_and_odd_requests() {
     let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     assert!(monitor.ask(&huge).starts_with("HTTP/1.1 431 "));
     // Two requests in one piece, as a pipeline.
-    let two = "GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let two = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(monitor.ask(two).matches("200 OK").count(), 2);
 }
 
@@ -291,7 +295,9 @@ fn a_thousand_scrapes_beside_slow_clients() {
     for _ in 0..1000 {
         let mut stream = TcpStream::connect(&monitor.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         clients.push(stream);
     }
     for mut client in clients {
@@ -541,6 +547,29 @@ fn the_driver_goes_and_comes_back() {
     monitor.until("/metrics", |text| !text.contains("rule=\"gpu-lost\""));
 }
 
+/// At the usual interval, right after the start: a GPU that is listed no more is seen within two samples, and told of after three seconds.
+#[test]
+fn a_gpu_that_vanishes_is_seen_at_once() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(3));
+    let monitor = Monitor::every("1s", &world, &fake, &["--no-history"]);
+    let gone = |text: &str, count: usize| text.matches("\"lost\":6").count() == count;
+    monitor.until("/api/sample", |text| text.matches("\"power_watts\"").count() == 3);
+    fake.becomes(&FakeNvml::h100s(2));
+    let begun = Instant::now();
+    monitor.until("/api/sample", |text| gone(text, 1));
+    let first = begun.elapsed();
+    fake.becomes(&FakeNvml::h100s(1));
+    monitor.until("/api/sample", |text| gone(text, 2));
+    let both = begun.elapsed();
+    monitor.until("/api/findings", |text| text.matches("\"gpu-lost\"").count() == 2);
+    let told = begun.elapsed();
+    // With room for a machine that is busy: it was half a minute.
+    let seconds = Duration::from_secs;
+    let soon = first < seconds(5) && both < seconds(10) && told < seconds(16);
+    assert!(soon, "{first:?} {both:?} {told:?}");
+}
+
 /// What runs on a GPU: a container of ours by its layers, its image and its name.
 #[test]
 fn whose_work_it_is() {
@@ -725,7 +754,7 @@ fn news_for_pages_that_are_open() {
     for _ in 0..70 {
         let mut stream = TcpStream::connect(&monitor.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         streams.push(stream);
     }
     let mut lines = BufReader::new(&streams[0]).lines().map(Result::unwrap);

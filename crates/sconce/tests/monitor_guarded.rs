@@ -170,6 +170,72 @@ fn logins_without_tls_and_certificates_of_clients() {
     assert_eq!(with(&["--cert", "server.pem", "--key", "server.key"]), 0);
 }
 
+/// `sconce top` of a monitor behind TLS, certificates and logins: a login comes from a file or from netrc, and goes nowhere else.
+#[test]
+fn top_with_tls_and_logins() {
+    let monitor = Monitor::start(&format!(
+        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: clients-ca.pem\n{USERS}"
+    ));
+    let world = &monitor.world;
+    let (https, host) = (monitor.address.as_str(), monitor.host());
+    fs::write(world.path("login"), "u:secret\n").unwrap();
+    fs::write(world.path("wrong"), "u:Secret\n").unwrap();
+    fs::write(world.path("none"), "secret\n").unwrap();
+    let top = |words: &[&str]| world.says(&[&["top", "--once"], words].concat());
+    let ca = ["--ca", "ca.pem"];
+    let shown = [&ca[..], &["--cert", "client.pem", "--key", "client.key"]].concat();
+    let login = ["--login", "login"];
+    let (code, out, err) = top(&[&shown[..], &login, &[https]].concat());
+    assert!(code == 0 && out.contains("NVIDIA H100") && out.contains(host), "{code} {out}{err}");
+    assert_eq!(err, "");
+    for (words, says, hint) in [
+        ([&shown[..], &[https]].concat(), "answered 401: log in", "`--login FILE`"),
+        (
+            [&shown[..], &["--login", "wrong", https]].concat(),
+            "the name or the password is wrong",
+            "`--login FILE`",
+        ),
+        ([&ca[..], &login, &[https]].concat(), "wants a certificate", "`--cert FILE --key FILE`"),
+        (vec![https], "of no authority that is trusted here", "`--ca FILE`"),
+        (vec![host], "the server speaks TLS there", &format!("`sconce top {https}`")),
+    ] {
+        let (code, out, err) = top(&words);
+        let told = code == 8 && err.contains(says) && err.contains(hint);
+        assert!(told && !out.contains("H100") && !err.contains("ecret"), "{words:?}: {code} {err}");
+    }
+    for (words, expected, says) in [
+        (vec!["--login", "none", https], 3, "is not a line USER:PASSWORD"),
+        (vec!["--ca", "none.pem", https], 7, "--ca: "),
+        (vec!["--ca", "ca.pem", host], 2, "write https:// before them"),
+        (vec!["--cert", "client.pem", https], 2, "--key"),
+        (vec!["--cert", "client.pem", "--key", "server.key", https], 3, "--cert: "),
+        (vec!["https://u:secret@localhost:1"], 2, "a login has no place on a command line"),
+    ] {
+        let (code, _, err) = top(&words);
+        let told = code == expected && err.contains(says);
+        assert!(told && !err.contains("secret"), "{words:?}: {code} {err}");
+    }
+    // Netrc's, over TLS.
+    let name = host.rsplit_once(':').unwrap().0;
+    fs::write(world.path("netrc"), format!("machine {name} login u password secret\n")).unwrap();
+    let mut command = world.sconce(&[&["top", "--once"], &shown[..], &[https]].concat());
+    let (code, out, err) =
+        world::texts(&command.env("NETRC", world.path("netrc")).output().unwrap());
+    assert!(code == 0 && out.contains("NVIDIA H100"), "{code} {err}");
+    drop(monitor);
+
+    // Without TLS only the login that was named for it is sent.
+    let monitor = Monitor::start(USERS);
+    let world = &monitor.world;
+    fs::write(world.path("netrc"), "default login u password secret\n").unwrap();
+    fs::write(world.path("login"), "u:secret\n").unwrap();
+    let mut command = world.sconce(&["top", "--once", monitor.host()]);
+    let (code, _, err) = world::texts(&command.env("NETRC", world.path("netrc")).output().unwrap());
+    assert!(code == 8 && err.contains("answered 401"), "{code} {err}");
+    let (code, out, err) = world.says(&["top", "--once", "--login", "login", monitor.host()]);
+    assert!(code == 0 && out.contains("NVIDIA H100") && err.is_empty(), "{code} {err}");
+}
+
 /// What is not known, or can't be used, is not passed over: whoever wrote it relies on it.
 #[test]
 fn files_that_cant_be_used() {

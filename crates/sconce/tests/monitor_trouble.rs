@@ -4,10 +4,14 @@
 mod world;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use sconce_testkit::FakeNvml;
 use world::World;
 
 /// A recording of these samples, a second apart.
@@ -58,6 +62,38 @@ fn a_full_disk() {
     assert!(rows == 1 && listed.ends_with("old\n"), "{listed}{said}");
 }
 
+/// A recording names its file where it can't be written, and one of nothing is not left there.
+#[test]
+fn a_recording_on_a_full_disk() {
+    let world = World::new();
+    let fake = FakeNvml::new(&world.path("nvml"), &FakeNvml::h100s(8));
+    fs::create_dir(world.path("disk")).unwrap();
+    let script = "mount -t tmpfs -o size=64k none disk && head -c 1m /dev/zero >disk/fill; \
+        \"$0\" monitor --record disk/r.gz --for 2s --interval 100ms 2>first; echo \"code $?\"; ls disk; \
+        head -c 60k /dev/zero >disk/fill; \
+        \"$0\" monitor --record disk/r.gz --for 20s --interval 50ms 2>second; echo \"code $?\"; \
+        \"$0\" monitor rules --replay disk/r.gz --json";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.arg(env!("CARGO_BIN_EXE_sconce")).current_dir(world.path("."));
+    command.env("LD_LIBRARY_PATH", fake.folder()).env("FAKE_NVML_WORLD", fake.world());
+    let output = command.output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let [first, second] =
+        ["first", "second"].map(|name| fs::read_to_string(world.path(name)).unwrap_or_default());
+    let why = "disk/r.gz: No space left on device";
+    assert!(
+        first.contains(why) && first.contains("nothing was recorded\n  hint: "),
+        "{first}{out}"
+    );
+    assert!(out.starts_with("code 7\nfill\ncode 7\n"), "{out}{first}{second}");
+    let hint = "disk/r.gz` judges what was recorded until then";
+    assert!(second.contains(why) && second.contains(hint), "{second}{out}");
+    let judged: serde_json::Value =
+        serde_json::from_str(out.splitn(4, '\n').last().unwrap()).unwrap();
+    assert!(judged["torn"] == true && judged["samples"].as_u64() > Some(3), "{judged}");
+}
+
 /// What was not seen was not judged.
 #[test]
 fn a_recording_of_nothing() {
@@ -88,6 +124,132 @@ fn machines_that_do_not_answer() {
     let world = World::new();
     let (code, _, err) = world.says(&["top", "--once", "127.0.0.1:1", "127.0.0.1:2"]);
     assert!(code != 0 && err.contains("127.0.0.1:1:") && err.contains("127.0.0.1:2:"), "{err}");
+}
+
+/// A web page that gives a name of its own this machine's address reads nothing (DNS rebinding); who listens for others is asked by
+/// any name: a Prometheus's, a service's in Kubernetes, a proxy's.
+#[test]
+fn names_of_the_host() {
+    let world = World::new();
+    recording(&world.path("r.gz"), &vec![gpus(1); 60]);
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let asked = |words: &[&str], requests: &[(&str, &str, &str)]| {
+        let mut command = world.sconce(&[&["monitor", "--replay", "r.gz"], words].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().trim_end_matches("/metrics").rsplit(':').next().unwrap();
+        for (host, path, expected) in requests {
+            let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{host}\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut text = String::new();
+            let _ = stream.read_to_string(&mut text);
+            let status = text.split(' ').nth(1).unwrap_or_default();
+            assert_eq!(status, *expected, "{words:?} {host:?}: {text}");
+            let hint = "`sconce monitor --host-name evil.example` makes it";
+            assert!(status != "421" || text.contains(hint) || !host.contains(" evil"), "{text}");
+            assert!(status == "200" || !text.contains("sconce_"), "{text}");
+        }
+        drop(child.kill());
+        drop(child.wait());
+    };
+    let own = format!("Host: {own}:9400\r\n");
+    let here: Vec<_> =
+        ["Host: localhost:9400\r\n", "Host: 127.0.0.1\r\n", "Host: [::1]:1\r\n", &own, ""]
+            .map(|host| (host, "/metrics", "200"))
+            .into();
+    let evil = "Host: evil.example:9400\r\n";
+    let refused: Vec<_> = ["/", "/metrics", "/api/now", "/api/live", "/health"]
+        .map(|path| (evil, path, "421"))
+        .into();
+    let odd =
+        [("Host: a b\r\n", "/metrics", "400"), ("Host: localhost.evil.example\r\n", "/", "421")];
+    let loopback = ["--listen", "127.0.0.1:0"];
+    asked(&loopback, &[&here[..], &refused, &odd].concat());
+    let named =
+        [("Host: gpus.example\r\n", "/metrics", "200"), ("Host: a.gpus.example\r\n", "/", "421")];
+    let named_too = [&loopback[..], &["--host-name", "gpus.example"]].concat();
+    asked(&named_too, &[&here[..], &refused, &named].concat());
+    // A name at another address is as good as any, unless there are names.
+    let any = [(evil, "/metrics", "200"), ("Host: monitor.gpu.svc:9400\r\n", "/metrics", "200")];
+    asked(&["--listen", ":0"], &[&here[..], &any].concat());
+    asked(
+        &["--listen", ":0", "--host-name", "gpus.example"],
+        &[&here[..], &refused, &named].concat(),
+    );
+}
+
+/// A server on loopback that takes the head of one request after the other and answers with these bytes, then goes on with `more`
+/// every 100 ms for a minute at most.
+fn server(answer: Vec<u8>, more: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (answer, more) = (answer.clone(), more.clone());
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let mut alive = stream.write_all(&answer).is_ok() && !more.is_empty();
+                let end = Instant::now() + Duration::from_secs(60);
+                while alive && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(100));
+                    alive = stream.write_all(&more).is_ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What a monitor says of now.
+fn answer(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+/// One whose bytes drip holds up nobody, and the others are shown.
+#[test]
+fn machines_that_drip() {
+    let world = World::new();
+    let good =
+        server(answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(2))), Vec::new());
+    // More than any rule about slow connections asks for, and no end in sight.
+    let body =
+        server(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n".to_vec(), vec![b' '; 2048]);
+    let head = server(b"HTTP/1.1 200 OK\r\n".to_vec(), b"X".to_vec());
+    let begun = Instant::now();
+    let (code, out, err) = world.says(&["top", "--once", &body, &good, &head]);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(out.contains(&good) && out.contains("70 W"), "{out}{err}");
+    assert!(!out.contains(&body) && !err.contains(&good), "{out}{err}");
+    assert!(err.contains(&format!("{body}: ")) && err.contains("within 10 s"), "{err}");
+    assert!(code == 8 && err.contains(&format!("{head}: ")), "{code} {err}");
+}
+
+/// Addresses of IPv6 as they stand in addresses of pages.
+#[test]
+fn machines_by_ipv6() {
+    let world = World::new();
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let address = listener.local_addr().unwrap().to_string();
+    let body = answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(1)));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&body);
+        }
+    });
+    for word in [address.clone(), format!("http://{address}/")] {
+        let (code, out, err) = world.says(&["top", "--once", &word]);
+        assert!(code == 0 && out.contains(&address) && out.contains("70 W"), "{word}: {out}{err}");
+    }
+    let (code, _, err) = world.says(&["top", "--once", "::1"]);
+    assert!(
+        code == 2 && err.contains("hint: ") && err.contains("`sconce top '[::1]:9400'`"),
+        "{err}"
+    );
 }
 
 /// A unit starts what its user can reach.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sconce_listen::No;
+use sconce_listen::{No, Strange};
 use serde_json::json;
 
 /// Why the store can't be served.
@@ -99,6 +99,21 @@ impl Refusal {
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let body = json!({ "errors": [{ "code": self.code, "message": self.message }] });
         body.to_string().into_bytes()
+    }
+}
+
+impl From<Strange> for Refusal {
+    fn from(strange: Strange) -> Self {
+        match strange {
+            Strange::NoName => Self::new(400, "UNSUPPORTED", "the Host header is not a host name"),
+            Strange::Unknown(name) => Self::new(
+                421,
+                "DENIED",
+                format!(
+                    "this registry does not answer to `{name}`; `sconce serve --host-name {name}` makes it"
+                ),
+            ),
+        }
     }
 }
 

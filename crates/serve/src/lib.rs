@@ -8,7 +8,7 @@
 //!
 //! Connections are encrypted ([`sconce_listen::Tls`]) and logins asked for ([`sconce_listen::Logins`]) where whoever runs it says so.
 //!
-//! Whoever asks is a stranger: a request for a host that is not this one is refused ([`Hosts`]), requests are
+//! Whoever asks is a stranger: a request for a host that is not this one is refused ([`sconce_listen::Hosts`]), requests are
 //! bounded in size and time, connections in number, and nothing of a request ever becomes a path.
 
 mod answer;
@@ -17,7 +17,6 @@ mod body;
 mod clients;
 mod error;
 mod fields;
-mod hosts;
 mod images;
 mod pushes;
 mod range;
@@ -30,7 +29,6 @@ mod stores;
 mod uploads;
 
 pub use error::Error;
-pub use hosts::Hosts;
 pub use pushes::Pushes;
 pub use registry::Registry;
 pub use request::{Framing, Request, Secret, Unreadable};

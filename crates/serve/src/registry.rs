@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use sconce_blob::Digest;
-use sconce_listen::{Logins, No, Tls};
+use sconce_listen::{Hosts, Logins, No, Tls};
 use sconce_oci::{Document, INDEX, MANIFEST, list_of};
 use sconce_store::{Error as StoreError, Image, Store};
 use serde_json::json;
@@ -14,7 +14,6 @@ use crate::beside;
 use crate::body::Incoming;
 use crate::clients::Client;
 use crate::error::Refusal;
-use crate::hosts::Hosts;
 use crate::images;
 use crate::pushes::Pushes;
 use crate::range::{Part, part};
@@ -52,7 +51,8 @@ impl Registry<'_> {
         body: &mut Incoming<'_, '_>,
         client: IpAddr,
     ) -> Answer {
-        if let Err(refusal) = self.hosts.check(request.host.as_deref()) {
+        if let Err(strange) = self.hosts.check(request.host.as_deref()) {
+            let refusal = Refusal::from(strange);
             // Engines show little of an answer that is no: whoever runs this is told as well.
             (self.note)(&format!("{client}: {}", refusal.message));
             return refusal.into();

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use sconce_blob::{Assembly, Digest};
 use sconce_build::Silent;
 use sconce_fetch::http::{Client, Options};
+use sconce_listen::Hosts;
 use sconce_lock::{Facts, Host, Lock, Machine, Sealed};
 use sconce_oci::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
-use sconce_serve::{Allowed, Hosts, Limits, Pushes, Registry, Specifications, Stores, serve};
+use sconce_serve::{Allowed, Limits, Pushes, Registry, Specifications, Stores, serve};
 use sconce_store::{Layer, Store};
 
 /// Bytes of the layer that is made of pieces of another blob.

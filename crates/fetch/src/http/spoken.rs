@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::Client;
-use super::stream::failed;
+use super::stream::{Waits, failed};
 use crate::error::Error;
 
 /// How long the other way may take: it is only for better words.
@@ -53,7 +53,8 @@ impl Client {
         let Ok(proxy) = self.proxies.of(&other) else { return failure };
         let request = self.agent.get(other.as_str()).config();
         let request = request.proxy(proxy.cloned()).timeout_global(Some(PATIENCE)).build();
-        let answer = request.call().map_err(|error| failed(error, &url, PATIENCE));
+        let waits = Waits { stall: PATIENCE, whole: Some(PATIENCE) };
+        let answer = request.call().map_err(|error| failed(error, &url, waits));
         let wanted_plain = self.options.plain_http;
         match (answer, other.scheme()) {
             (Ok(_), "https") => Error::OnlyTls { url, wanted_plain },

@@ -23,7 +23,7 @@ pub struct Stream {
     pub(super) shown: String,
     /// [`Options::plain_http`](super::Options).
     pub(super) wanted_plain: bool,
-    pub(super) stall: Duration,
+    pub(super) waits: Waits,
     pub(super) pace: Pace,
 }
 
@@ -77,7 +77,7 @@ impl Stream {
                     return Ok(n);
                 }
                 Err(error) => {
-                    return Err(match failed(error.into(), &self.shown, self.stall) {
+                    return Err(match failed(error.into(), &self.shown, self.waits) {
                         Error::Unreachable { url, source } => match *source {
                             ureq::Error::Io(_) | ureq::Error::Protocol(_) => {
                                 Error::CutOff { url, got: before, expected: None }
@@ -90,6 +90,13 @@ impl Stream {
             }
         }
     }
+}
+
+/// How long is waited for an answer: without a byte, and for all of it.
+#[derive(Clone, Copy)]
+pub(super) struct Waits {
+    pub(super) stall: Duration,
+    pub(super) whole: Option<Duration>,
 }
 
 /// What a registry says in its answer (distribution-spec, "Error Codes").
@@ -142,7 +149,7 @@ impl Pace {
 }
 
 /// A failure of the client library, as one of ours.
-pub(super) fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
+pub(super) fn failed(error: ureq::Error, url: &str, waits: Waits) -> Error {
     let url = url.to_owned();
     match error {
         ureq::Error::Timeout(
@@ -150,7 +157,10 @@ pub(super) fn failed(error: ureq::Error, url: &str, stall: Duration) -> Error {
             | ureq::Timeout::PerWrite
             | ureq::Timeout::RecvResponse
             | ureq::Timeout::RecvBody,
-        ) => Error::Stalled { url, waited: stall },
+        ) => Error::Stalled { url, waited: waits.stall },
+        ureq::Error::Timeout(ureq::Timeout::Global) => {
+            Error::Late { url, waited: waits.whole.unwrap_or_default() }
+        }
         ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
             Error::BadAnswer { url, why: "it redirects without end".to_owned() }
         }

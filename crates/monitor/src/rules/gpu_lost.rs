@@ -10,7 +10,7 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "gpu-lost",
     title: "A GPU is lost",
-    why: "NVML answers that the GPU is lost or waits for a reset, no longer lists it, or the kernel says that it has fallen off the bus. What ran on it has ended, or hangs",
+    why: "NVML answers that the GPU is lost or waits for a reset, no longer lists it, or the kernel says that it has fallen off the bus. What ran on it has ended, or hangs. It is seen within two samples, and told three seconds later",
     action: "restart the machine (a reset cannot reach a GPU that left the bus); if it comes again look at power cables and seating, and have the card replaced. sconce doctor has the steps for this machine",
     source: "nvml.h: GPU_IS_LOST 15, RESET_REQUIRED 16; NVIDIA Xid catalogue, 79: RESTART_BM",
     severity: Severity::Critical,

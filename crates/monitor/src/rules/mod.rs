@@ -7,6 +7,7 @@
 mod data_starved;
 mod driver_changed;
 mod ecc;
+mod ecc_corrected;
 mod fabric;
 mod fp32;
 mod gpu_lost;
@@ -69,6 +70,7 @@ pub const RULES: &[&Rule] = &[
     &sxid::RULE,
     &gpu_silent::RULE,
     &ecc::RULE,
+    &ecc_corrected::RULE,
     &row_remap::RULE,
     &fabric::RULE,
     &nvlink_down::RULE,

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use sconce_gpu::nvml::times;
+use sconce_listen::Hosts;
 use sconce_monitor::Names;
 use sconce_monitor::counters::Counters;
 use sconce_monitor::exporter::Exporter;
 use sconce_monitor::guarded::{Guard, serve_guarded};
 use sconce_monitor::history::History;
 use sconce_monitor::pods::{Places, SOCKET};
-use sconce_monitor::recording::{Recorder, Replay};
+use sconce_monitor::recording::Replay;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
@@ -26,6 +27,8 @@ use sconce_monitor::text::Format;
 use sconce_monitor::watch::{Change, Finding, Watch};
 
 use crate::cli::Global;
+use crate::commands::monitor_record::Recording;
+use crate::commands::serve::host_name;
 use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
 use crate::error::{Failure, Kind};
 
@@ -33,8 +36,6 @@ use crate::error::{Failure, Kind};
 const LISTEN: &str = "127.0.0.1:9400";
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
-/// The most bytes of a recording.
-const LARGEST_RECORDING: u64 = 1 << 30;
 
 /// Watch the GPUs: a page with history, a Prometheus exporter, recordings, and what is wrong
 ///
@@ -68,6 +69,12 @@ pub struct Args {
     /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     web_config: Option<PathBuf>,
+    /// Answer requests for this name of a host too: gpus.example; .example for all names below it. On 127.0.0.1, where a
+    /// web page that is open on this machine could give a name of its own that address (DNS rebinding), requests for
+    /// an address, for localhost and for this machine's own name are answered, and others refused. May be given more
+    /// than once, and makes it look at names on other addresses too
+    #[arg(long, value_name = "NAME", value_parser = host_name, conflicts_with_all = ["web_config", "once"])]
+    host_name: Vec<String>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
@@ -113,7 +120,8 @@ pub struct Args {
     /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
     #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
     tell: Vec<String>,
-    /// Print a systemd unit that runs this without privileges, with --listen, --interval and --names as given, and end
+    /// Print a systemd unit that runs this without privileges, with --listen, --interval, --names and --host-name as
+    /// given, and end
     #[arg(long, conflicts_with_all = [
         "web_config", "collectors", "textfile", "once", "record", "replay", "history", "no_history", "kubelet_socket",
         "duration", "hold", "print_dashboard",
@@ -209,6 +217,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if let Some((folder, history)) = keep(args, wanted.is_some())? {
         exporter = exporter.with_history(folder, history);
     }
+    // Whoever listens for others says to everyone what it shows; with TLS or a login no page gets an answer.
+    let here = wanted.is_some_and(|address| address.ip().is_loopback());
+    if args.web_config.is_none() && (here || !args.host_name.is_empty()) {
+        exporter = exporter.with_hosts(Hosts::new(&host, &args.host_name));
+    }
     let exporter = Arc::new(exporter);
     let guard = match (&args.web_config, wanted) {
         (None, _) => Guard::default(),
@@ -219,10 +232,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let listener = wanted.map(listen).transpose()?;
-    let mut recorder = match &args.record {
-        Some(path) => {
-            Some(Recorder::new(create(&output("--record", path)?)?, &host, LARGEST_RECORDING)?)
-        }
+    let mut recording = match &args.record {
+        Some(path) => Some(Recording::begin(&output("--record", path)?, &host)?),
         None => None,
     };
     if let Some(listener) = listener {
@@ -243,7 +254,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let alone = wanted.is_none();
     let stop = Arc::new(AtomicBool::new(false));
-    if recorder.is_some() {
+    if recording.is_some() {
         finish_when_interrupted(Arc::clone(&stop), args.interval)?;
     }
     if args.times {
@@ -252,7 +263,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
     let mut failed = None;
     let (mut unwritten, mut unkept) = (false, false);
-    let mut full = false;
     let mut silent: Option<String> = None;
     let mut told = Vec::new();
     let take = |sample: Sample| -> bool {
@@ -272,16 +282,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
             !alone
         };
-        if let Some(recorder) = recorder.as_mut().filter(|_| !full) {
-            match times::measure("(recording)", || recorder.push(&sample)) {
-                Ok(true) => {}
-                Ok(false) => {
-                    full = true;
-                    eprintln!("note: the recording is as large as it may be; no more is recorded");
-                }
-                Err(error) => {
-                    full = true;
-                    if !lost(error.into()) {
+        if let Some(open) = recording.take() {
+            match times::measure("(recording)", || open.push(&sample)) {
+                Ok(still) => recording = still,
+                Err(failure) => {
+                    if !lost(failure) {
                         return false;
                     }
                 }
@@ -316,8 +321,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         Some(path) => replay(path, take)?,
         None => sampler::run(options(args), take),
     }
-    if let Some(recorder) = recorder.filter(|_| !full) {
-        recorder.finish()?;
+    if let Some(recording) = recording {
+        recording.finish()?;
     }
     if args.times {
         eprint!("{}", costs(begun.elapsed()));
@@ -331,6 +336,9 @@ fn unit_options(args: &Args) -> String {
     let mut options = format!("--listen {listen}");
     if args.interval != Duration::from_secs(1) {
         options += &format!(" --interval {}ms", args.interval.as_millis());
+    }
+    for name in &args.host_name {
+        options += &format!(" --host-name {name}");
     }
     if let Some(names) = args.names.to_possible_value().filter(|names| names.get_name() != "dcgm") {
         options += &format!(" --names {}", names.get_name());
@@ -489,20 +497,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         }
     });
     bound.map_err(|error| cannot_listen(Some(address), &error))
-}
-
-/// A new file for a recording: one that is there is somebody's.
-fn create(path: &Path) -> Result<File, Failure> {
-    File::options().write(true).create_new(true).open(path).map_err(|error| {
-        let failure =
-            Failure::new(Kind::Storage, format!("can't make {}: {error}", path.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                failure.hint("give a new name: a recording is not written over")
-            }
-            _ => failure,
-        }
-    })
 }
 
 pub fn open(path: &Path) -> Result<Replay<File>, Failure> {

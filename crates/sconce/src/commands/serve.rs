@@ -8,11 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use sconce_build::Progress;
-use sconce_listen::{Logins, Tls};
+use sconce_listen::{Hosts, Logins, Tls};
 use sconce_run::Interrupts;
-use sconce_serve::{
-    Allowed, Error, Hosts, Limits, Pushes, Registry, Specifications, Stores, serve,
-};
+use sconce_serve::{Allowed, Error, Limits, Pushes, Registry, Specifications, Stores, serve};
 
 use crate::cli::Global;
 use crate::commands::paths;
@@ -78,7 +76,7 @@ fn text(option: &str, path: &Path) -> Result<String, Failure> {
     paths::read(option, path, MAX_FILE)
 }
 
-fn host_name(text: &str) -> Result<String, String> {
+pub fn host_name(text: &str) -> Result<String, String> {
     match Hosts::is_name(text) {
         true => Ok(text.to_owned()),
         false => Err("a host's name has letters, digits, `-` and dots, and no port".to_owned()),

@@ -1,5 +1,6 @@
 //! `sconce top`.
 
+mod addresses;
 mod live;
 mod machines;
 mod screen;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use crate::cli::Global;
 use crate::error::{Failure, Kind};
-use machines::{Machine, Source};
+use machines::{LISTENS, Machine, Silent, Source};
 
 /// Show the GPUs and who uses them, live
 ///
@@ -23,11 +24,16 @@ use machines::{Machine, Source};
 Examples:
   sconce top                              this machine
   sconce top gpu1:9400 gpu[2-8]:9400      others, where `sconce monitor --listen :9400` runs
+  sconce top '[2001:db8::7]:9400'         an address of IPv6
+  sconce top --ca ca.pem --login me.txt https://gpu1:9400
+                                          one that encrypts and asks for a login (`sconce monitor --web-config`)
   sconce top --once                       a table, and no more")]
 pub struct Args {
-    /// Other machines, by the address of their monitor: HOST:PORT, or several as gpu[1-4]:9400
+    /// Other machines, by the address of their monitor: HOST:PORT, several as gpu[1-4]:9400, https://HOST:PORT
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
+    #[command(flatten)]
+    reach: addresses::Reach,
     /// Print once and end
     #[arg(long)]
     once: bool,
@@ -38,14 +44,14 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
-    let sources = Source::of(&args.hosts)?;
+    let sources = Source::of(&args.hosts, &args.reach)?;
     let terminals = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if terminals && !args.once && !args.json {
         return live::run(sources);
     }
     let machines: Vec<Machine> = machines::once(&sources);
-    if let [Machine { name: None, answer: Some(Err(why)), .. }] = machines.as_slice() {
-        let failure = Failure::new(Kind::Machine, format!("NVML does not answer: {why}"));
+    if let [Machine { name: None, answer: Some(Err(silent)), .. }] = machines.as_slice() {
+        let failure = Failure::new(Kind::Machine, format!("NVML does not answer: {}", silent.why));
         return Err(failure.hint("`sconce doctor` says what is wrong with the driver"));
     }
     if args.json {
@@ -55,12 +61,16 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             print!("{}", once(machine));
         }
     }
-    let silent: Vec<String> = machines.iter().filter_map(Machine::silence).collect();
+    let silent: Vec<Silent> = machines.iter().filter_map(Machine::silence).collect();
     if !silent.is_empty() {
-        let failure = Failure::new(Kind::Machine, silent.join("\n  "));
-        return Err(
-            failure.hint("`sconce monitor --listen :9400` must run there, and its port be reached")
-        );
+        let why: Vec<&str> = silent.iter().map(|one| one.why.as_str()).collect();
+        let mut hints: Vec<&str> = Vec::new();
+        for hint in silent.iter().map(|one| one.hint.as_deref().unwrap_or(LISTENS)) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        return Err(Failure::new(Kind::Machine, why.join("\n  ")).hint(hints.join("\n")));
     }
     if !terminals && !args.once && !args.json && !global.quiet {
         eprintln!("note: standard output is no terminal: this is one look");

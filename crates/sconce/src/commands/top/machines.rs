@@ -6,22 +6,28 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use sconce_fetch::http::{self, Client};
+use sconce_fetch::Error;
+use sconce_fetch::http::{self, Client, TlsFault};
 use sconce_monitor::metric::Metric;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::watch::Watch;
 use serde::{Deserialize, Serialize};
 
+use super::addresses::{Address, Reach};
 use crate::commands::own;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 
 /// How often a machine is asked.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a machine may take.
+/// How long a machine may take to take the connection, and without a byte.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long its whole answer may take: one whose bytes drip is as good as one that is silent.
+const WHOLE: Duration = Duration::from_secs(10);
 /// Bytes of an answer: 16 GPUs with 7 instances and 200 processes each have 3 MB.
 const LARGEST: u64 = 32 << 20;
+/// What most machines lack that do not answer.
+pub const LISTENS: &str = "`sconce monitor --listen :9400` must run there, and its port be reached";
 /// Values of a GPU that are remembered.
 const REMEMBERED: usize = 240;
 
@@ -30,8 +36,8 @@ const REMEMBERED: usize = 240;
 pub enum Source {
     /// This machine's NVML.
     Here,
-    /// A monitor: its address.
-    There(String),
+    /// A monitor, and what it is asked with.
+    There(Address, Arc<Client>),
 }
 
 /// What a monitor says of now (`/api/now`).
@@ -61,7 +67,16 @@ pub struct Found {
 }
 
 /// Which machine said what, or why it says nothing.
-pub type Said = (usize, Result<Now, String>);
+pub type Said = (usize, Result<Now, Silent>);
+
+/// Why a machine says nothing, and what to do about it.
+#[derive(Clone, Debug, Default)]
+pub struct Silent {
+    /// Why.
+    pub why: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
 
 /// A machine, and what it said last.
 #[derive(Default)]
@@ -69,45 +84,35 @@ pub struct Machine {
     /// Its address; nothing for this one.
     pub name: Option<String>,
     /// What it said, or why it says nothing.
-    pub answer: Option<Result<Now, String>>,
+    pub answer: Option<Result<Now, Silent>>,
     /// How busy each GPU was, oldest first.
     pub busy: Vec<VecDeque<f64>>,
 }
 
 impl Source {
     /// This machine, if no other is named.
-    pub fn of(hosts: &[String]) -> Result<Vec<Self>, Failure> {
+    pub fn of(hosts: &[String], reach: &Reach) -> Result<Vec<Self>, Failure> {
         if hosts.is_empty() {
             return Ok(vec![Self::Here]);
         }
-        let bare: Vec<String> = hosts
-            .iter()
-            .map(|host| host.trim_start_matches("http://").trim_end_matches('/').to_owned())
-            .collect();
-        let has_port = |host: &&String| {
-            host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        };
-        if let Some(host) = bare.iter().find(|host| !has_port(host)) {
-            let failure = Failure::new(
-                Kind::Usage,
-                format!(
-                    "there is no `sconce top` of a container, and machines are HOST:PORT: `{host}` has no port"
-                ),
+        let addresses = Address::of(hosts)?;
+        let means = reach.means(&addresses)?;
+        if reach.is_open(&addresses) {
+            eprintln!(
+                "note: the password of --login goes over the network unencrypted; https:// before a machine encrypts"
             );
-            // As printed it must do something: a word that can be a container's name is taken for one.
-            let named = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-            let name = if host.chars().all(named) { host.as_str() } else { "NAME" };
-            return Err(failure.hint(format!(
-                "a machine is `sconce top gpu1:9400`; a container's processes are `sconce exec {name} ps aux`, its use of memory and processors `sconce stats {name}`"
-            )));
         }
-        Ok(sconce_doctor::fleet::names(&bare)?.into_iter().map(Self::There).collect())
+        let of = |address: Address| {
+            let client = Arc::new(means.client(&address, options()));
+            Self::There(address, client)
+        };
+        Ok(addresses.into_iter().map(of).collect())
     }
 
     fn machine(&self) -> Machine {
         let name = match self {
             Self::Here => None,
-            Self::There(address) => Some(address.clone()),
+            Self::There(address, _) => Some(address.name.clone()),
         };
         Machine { name, ..Machine::default() }
     }
@@ -115,7 +120,7 @@ impl Source {
 
 impl Machine {
     /// Takes what it said.
-    pub fn take(&mut self, answer: Result<Now, String>) {
+    pub fn take(&mut self, answer: Result<Now, Silent>) {
         if let Ok(now) = &answer {
             let gpus = &now.sample.gpus;
             self.busy.resize_with(gpus.len().min(1024), VecDeque::new);
@@ -132,12 +137,15 @@ impl Machine {
     }
 
     /// That it says nothing, and why.
-    pub fn silence(&self) -> Option<String> {
-        match (&self.name, &self.answer) {
-            (Some(name), Some(Err(why))) => Some(format!("{name}: {why}")),
-            (Some(name), None) => Some(format!("{name} does not answer")),
-            _ => None,
-        }
+    pub fn silence(&self) -> Option<Silent> {
+        let (why, hint) = match (&self.name, &self.answer) {
+            (Some(name), Some(Err(silent))) => {
+                (format!("{name}: {}", silent.why), silent.hint.clone())
+            }
+            (Some(name), None) => (format!("{name} does not answer"), None),
+            _ => return None,
+        };
+        Some(Silent { why, hint })
     }
 }
 
@@ -151,7 +159,7 @@ pub fn once(sources: &[Source]) -> Vec<Machine> {
                     machine.take(now);
                     true
                 }),
-                Source::There(address) => machine.take(there(&client(), address)),
+                Source::There(address, client) => machine.take(there(client, address)),
             }
             machine
         };
@@ -176,9 +184,8 @@ pub fn follow(sources: &[Source]) -> (Vec<Machine>, Receiver<Said>) {
 fn ask(at: usize, source: &Source, send: &SyncSender<Said>) {
     match source {
         Source::Here => here(EVERY, usize::MAX, &mut |now| send.send((at, now)).is_ok()),
-        Source::There(address) => {
-            let client = client();
-            while send.send((at, there(&client, address))).is_ok() {
+        Source::There(address, client) => {
+            while send.send((at, there(client, address))).is_ok() {
                 thread::sleep(EVERY);
             }
         }
@@ -186,7 +193,7 @@ fn ask(at: usize, source: &Source, send: &SyncSender<Said>) {
 }
 
 /// Samples of this machine, so many at most, until `take` says no.
-fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, String>) -> bool) {
+fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, Silent>) -> bool) {
     let mut watch = Watch::new(None);
     let mut left = most;
     let options = Options::new(Box::new(own::library), own::finder());
@@ -194,7 +201,7 @@ fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, String
     sampler::run(Options { interval, listen: !once, ..options }, |sample| {
         left -= 1;
         if let Some(why) = &sample.silence {
-            let go_on = take(Err(why.clone()));
+            let go_on = take(Err(Silent { why: why.clone(), hint: None }));
             return go_on && !once;
         }
         let sample = Arc::new(sample);
@@ -211,18 +218,47 @@ fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, String
     });
 }
 
-fn client() -> Client {
-    let options =
-        http::Options { connect: PATIENCE, stall: PATIENCE, tries: 1, ..Default::default() };
-    Client::new(options)
+fn options() -> http::Options {
+    http::Options {
+        connect: PATIENCE,
+        stall: PATIENCE,
+        whole: Some(WHOLE),
+        tries: 1,
+        ..Default::default()
+    }
 }
 
-fn there(client: &Client, address: &str) -> Result<Now, String> {
-    let bytes = client
-        .get_bytes(&format!("http://{address}/api/now"), LARGEST)
-        .map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| format!("this is no answer of `sconce monitor`: {error}"))
+fn there(client: &Client, address: &Address) -> Result<Now, Silent> {
+    let bytes = client.get_bytes(&address.url(), LARGEST).map_err(|error| {
+        let hint = advice(&error, &address.name);
+        Silent { why: error.to_string(), hint: Some(hint) }
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let why = format!("this is no answer of `sconce monitor`: {error}");
+        Silent { why, hint: Some(LISTENS.to_owned()) }
+    })
+}
+
+/// What to do about a machine that does not answer as it should.
+fn advice(error: &Error, name: &str) -> String {
+    match error {
+        Error::Status { status: 401, .. } => {
+            "`--login FILE` names a file with USER:PASSWORD in it; over https:// ~/.netrc may have it as well".to_owned()
+        }
+        Error::Status { status: 421, said: Some(said), .. } if said.contains("--host-name") => {
+            "start the monitor with that option, or ask it by its address".to_owned()
+        }
+        Error::OnlyTls { .. } => format!("`sconce top https://{name}` asks over TLS"),
+        Error::PlainHttp { .. } => format!("`sconce top http://{name}` asks without TLS"),
+        Error::Tls { fault: TlsFault::Untrusted, .. } => {
+            "`--ca FILE` names the authority's certificate".to_owned()
+        }
+        Error::Tls { fault: TlsFault::Client(_), .. } => {
+            "`--cert FILE --key FILE` shows a certificate".to_owned()
+        }
+        Error::Tls { fault, .. } => fault.hint().unwrap_or_else(|| LISTENS.to_owned()),
+        _ => LISTENS.to_owned(),
+    }
 }
 
 /// As JSON: the sample of this machine, or of each machine what it said.

@@ -106,7 +106,7 @@ fn head(machine: &Machine, columns: usize, lines: &mut Vec<String>) {
     let name = machine.name.as_deref().unwrap_or("this machine");
     let text = match &machine.answer {
         None => format!("{name}: waiting"),
-        Some(Err(why)) => format!("{name}: {why}"),
+        Some(Err(silent)) => format!("{name}: {}", silent.why),
         Some(Ok(now)) => {
             let driver = now.sample.driver.as_deref().unwrap_or("unknown");
             format!("{name}  driver {driver}")

@@ -1,18 +1,18 @@
-//! The host names that a registry answers to.
+//! The host names that a server answers to.
 //!
 //! A web page can let a name of its own mean this machine's address (DNS rebinding): the browser then
-//! takes the registry for the page's own server and lets it read all answers. What the page can't choose
+//! takes the server for the page's own and lets it read all answers. What the page can't choose
 //! is the name in `Host`. An address there was never looked up, and `localhost`, this machine's name and
 //! those that its owner has named are nobody else's.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::error::Refusal;
+use crate::error::Strange;
 
 /// The longest name of a host (RFC 1035).
 const MAX_NAME: usize = 253;
 
-/// The host names that this registry answers to; any IP address is answered as well.
+/// The host names that a server answers to; any IP address is answered as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
 
@@ -34,9 +34,12 @@ impl Hosts {
 
     /// Whether a request for this host is answered. Clients before HTTP/1.1 may name none; no browser is
     /// one of them.
-    pub(crate) fn check(&self, host: Option<&str>) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// [`Strange`]: it is none that is known, or no name at all.
+    pub fn check(&self, host: Option<&str>) -> Result<(), Strange> {
         let Some(host) = host else { return Ok(()) };
-        let odd = || Refusal::new(400, "UNSUPPORTED", "the Host header is not a host name");
+        let odd = || Strange::NoName;
         if let Some(rest) = host.strip_prefix('[') {
             let (address, port) = rest.split_once(']').ok_or_else(odd)?;
             let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_number);
@@ -66,13 +69,7 @@ impl Hosts {
             });
         match known {
             true => Ok(()),
-            false => Err(Refusal::new(
-                421,
-                "DENIED",
-                format!(
-                    "this registry does not answer to `{name}`; `sconce serve --host-name {name}` makes it"
-                ),
-            )),
+            false => Err(Strange::Unknown(name)),
         }
     }
 }
@@ -99,7 +96,8 @@ mod tests {
     fn names_that_are_answered_to() {
         let others = ["Registry.example.".to_owned(), ".cluster.local".to_owned()];
         let hosts = Hosts::new("node1.lab", &others);
-        for (host, status) in [
+        let (unknown, odd) = (Some(true), Some(false));
+        for (host, expected) in [
             ("127.0.0.1:5000", None),
             ("192.0.2.7", None),
             ("[::1]:5000", None),
@@ -112,22 +110,23 @@ mod tests {
             ("registry.example:1", None),
             ("cluster.local", None),
             ("a.b.cluster.local", None),
-            ("evilcluster.local", Some(421)),
-            ("a.registry.example", Some(421)),
-            ("node1.evil.example", Some(421)),
-            ("localhost.evil.example", Some(421)),
-            ("127.0.0.1.evil.example:5000", Some(421)),
-            ("127.1", Some(421)),
-            ("", Some(400)),
-            ("[::1", Some(400)),
-            ("[x]", Some(400)),
-            ("a@localhost", Some(400)),
-            ("localhost:x", Some(400)),
-            ("localhost:5000:1", Some(400)),
-            ("a b", Some(400)),
+            ("evilcluster.local", unknown),
+            ("a.registry.example", unknown),
+            ("node1.evil.example", unknown),
+            ("localhost.evil.example", unknown),
+            ("127.0.0.1.evil.example:5000", unknown),
+            ("127.1", unknown),
+            ("", odd),
+            ("[::1", odd),
+            ("[x]", odd),
+            ("a@localhost", odd),
+            ("localhost:x", odd),
+            ("localhost:5000:1", odd),
+            ("a b", odd),
         ] {
-            let refused = hosts.check(Some(host)).err().map(|refusal| refusal.status);
-            assert_eq!(refused, status, "{host}");
+            let refused = hosts.check(Some(host)).err();
+            let is_unknown = refused.map(|no| matches!(no, Strange::Unknown(_)));
+            assert_eq!(is_unknown, expected, "{host}");
         }
         assert!(hosts.check(None).is_ok());
         assert!(Hosts::new("", &[]).check(Some("x")).is_err());
