@@ -90,8 +90,8 @@ fn processor(snapshot: &Snapshot) -> Vec<String> {
 /// The line with which the module that is loaded came: `NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.159.04
 /// Release Build`, `NVRM: loading NVIDIA UNIX x86_64 Kernel Module  550.54.14`.
 fn loading(snapshot: &Snapshot) -> Option<&str> {
-    let lines = snapshot.kernel_log.iter().flatten().map(String::as_str);
-    lines.filter(|line| line.contains("loading NVIDIA UNIX")).last()
+    let mut lines = snapshot.kernel_log.iter().flatten().map(String::as_str);
+    lines.rfind(|line| line.contains("loading NVIDIA UNIX"))
 }
 
 fn logged_module(snapshot: &Snapshot) -> Vec<String> {

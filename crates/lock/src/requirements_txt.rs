@@ -281,8 +281,9 @@ pub(crate) fn checked(text: &str, folder: &Path) -> Result<String, (String, bool
 fn variable(text: &str) -> Option<&str> {
     let start = text.find("${")?;
     let end = start + text[start..].find('}')?;
-    let is_named = named(text).is_none() && !text.contains('/') && !text.contains(".whl");
-    is_named.then(|| &text[start..=end])
+    // By itself it may be a folder.
+    let is_named = start > 0 && named(text).is_none();
+    (is_named && !text.contains('/') && !text.contains(".whl")).then(|| &text[start..=end])
 }
 
 fn valid(text: &str) -> Result<(), (String, bool)> {

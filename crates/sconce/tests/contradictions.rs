@@ -48,12 +48,15 @@ fn edited(base: &str, edits: &[(&str, Value)]) -> Value {
     seen
 }
 
+/// A snapshot, what is put where, the exit code, and what is said.
+type Row = (&'static str, Vec<(String, Value)>, i32, &'static str);
+
 #[test]
 fn machines_that_can_not_be() {
     let (kernel, log) = ("NVRM: loading NVIDIA UNIX", "/kernel_log");
     let of = |rest: &str| json!([format!("{kernel} {rest}")]);
     let one = |place: &str, value: Value| vec![(place.to_owned(), value)];
-    let rows: Vec<(&str, Vec<(String, Value)>, i32, &str)> = vec![
+    let rows: Vec<Row> = vec![
         // Another driver of the kernel's has the GPUs, or none.
         (H100, one("/pci", held("vfio-pci")), 1, "is held by vfio-pci"),
         (H100, one("/pci", held("nouveau")), 1, "is held by nouveau"),
