@@ -133,6 +133,11 @@ pub(crate) fn way(text: &str) -> Option<Cow<'static, str>> {
     })
 }
 
+/// Whether a text has a [project].
+pub(crate) fn has_project(text: &str) -> bool {
+    parse(text).is_ok_and(|document| document.get("project").is_some())
+}
+
 /// Whether a text has dependencies below [project], whatever else is wrong with it.
 pub(crate) fn names_dependencies(text: &str) -> bool {
     let document = parse(text).ok();

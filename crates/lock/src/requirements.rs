@@ -378,7 +378,9 @@ pub fn project_file(folder: &Path) -> Option<ProjectFile> {
         // What it needs is in it, and not in a form that is read; or with a fault, which is told where it is read.
         let own = pyproject::names_dependencies(&text);
         let way = if own { None } else { pyproject::way(&text) };
-        if own || way.is_some() || pyproject::read(&text, Path::new(name), false).is_err() {
+        let fails = || pyproject::read(&text, Path::new(name), false).is_err();
+        // Settings of tools alone ask for nothing.
+        if own || way.is_some() || (pyproject::has_project(&text) && fails()) {
             return Some(ProjectFile { name, way });
         }
     }

@@ -59,7 +59,7 @@ pub(crate) const KEYS: &[Key] = &[
         r#""auto""#,
         &[
             r#"The oldest NVIDIA driver it must run on, e.g. "535.104.05". "auto" is this machine's, if it has one;"#,
-            r#""any" asks for nothing."#,
+            r#""any" asks for nothing. Torch is chosen by it; of other packages `sconce inspect --driver` says it."#,
         ],
     ),
     key(

@@ -70,6 +70,13 @@ fn code_for_gpus_that_a_build_looks_at() {
     world.asks("gpus = [\"v100\"]");
     let said = lock(&world, &[]);
     assert!(said.contains(words) && !said.contains("whether plain"), "{said}");
+    // A driver is looked at for torch alone.
+    let world = World::new(&[on_gpu.clone()]);
+    world.asks("driver = \"535.104.05\"");
+    let words =
+        "whether fast 1.0 runs with it, `sconce inspect --for GPU --driver 535.104.05 FOLDER` says";
+    let said = lock(&world, &[]);
+    assert!(said.contains(words), "{said}");
     // Where no GPU is named nothing is promised.
     let world = World::new(&[on_gpu]);
     world.asks("exclude = []");

@@ -1,20 +1,31 @@
-//! GPUs that are asked for by name, and packages with GPU code of their own: that lies in modules of hundreds of megabytes, packed
+//! GPUs and a driver that are asked for by name, and packages with GPU code of their own: that lies in modules of hundreds of megabytes, packed
 //! as one, so it is not asked for before a wheel is downloaded. Torch's is in the facts.
 
 use pep508_rs::{Requirement, VerbatimUrl};
 
 use super::Resolution;
 use crate::document::Wheel;
-use crate::requests::GpuRequest;
+use crate::requests::{DriverRequest, GpuRequest};
 
 /// So many packages are named.
 const NAMED: usize = 4;
 
 impl Resolution<'_> {
-    /// Says whose code for the GPUs that sconce.toml names is looked at by `sconce build` alone.
+    /// Says whose code for the GPUs that sconce.toml names is looked at by `sconce build` alone, and of whom it is not looked at
+    /// whether they run with the driver that it names: torch alone is chosen by that.
     pub(super) fn tell_promised(&mut self, wheels: &[Wheel]) {
-        let GpuRequest::Named(gpus) = &self.spec.environment.gpus else { return };
-        let gpus = gpus.join(", ");
+        let environment = &self.spec.environment;
+        let gpus = match &environment.gpus {
+            GpuRequest::Named(gpus) => gpus.clone(),
+            _ => Vec::new(),
+        };
+        let driver = match &environment.driver {
+            DriverRequest::Version(driver) => Some(driver.clone()),
+            _ => None,
+        };
+        if gpus.is_empty() && driver.is_none() {
+            return;
+        }
         let native: Vec<Wheel> =
             wheels.iter().filter(|wheel| wheel.may_be_native()).cloned().collect();
         let answers = self.index.requires(&native);
@@ -39,10 +50,19 @@ impl Resolution<'_> {
             names.truncate(NAMED);
             names.push(format!("{more} more"));
         }
-        self.explanation.note(format!(
-            "whether {} has code for {gpus} is not known before its wheel is here: `sconce build` looks at it",
-            names.join(", ")
-        ));
+        let names = names.join(", ");
+        if !gpus.is_empty() {
+            self.explanation.note(format!(
+                "whether {names} has code for {} is not known before its wheel is here: `sconce build` looks at it",
+                gpus.join(", ")
+            ));
+        }
+        if let Some(driver) = driver {
+            let gpu = gpus.first().map_or("GPU", String::as_str);
+            self.explanation.note(format!(
+                "torch is chosen for driver {driver}; whether {names} runs with it, `sconce inspect --for {gpu} --driver {driver} FOLDER` says after `sconce build`"
+            ));
+        }
     }
 }
 
