@@ -14,6 +14,8 @@ use crate::scan::Library;
 pub struct ByCuda {
     /// Groups of two builds or more, by their paths with `*` for the number.
     groups: BTreeSet<String>,
+    /// Folders of which there are two or more for different CUDAs: what lies in one alone is for that CUDA as well.
+    folders: BTreeSet<String>,
 }
 
 /// One of the builds.
@@ -36,6 +38,13 @@ impl Build {
     /// Whether it is for the major of this CUDA.
     pub fn is_of_major_of(&self, cuda: &str) -> bool {
         is_of(self.major, cuda)
+    }
+
+    /// The folder with the number in its name, where it is in none of a file's.
+    fn folder(&self) -> Option<&str> {
+        let (before, behind) = self.group.rsplit_once('*')?;
+        let end = behind.find('/')?;
+        self.group.get(..before.len() + 1 + end)
     }
 
     /// The lowest driver on which its CUDA starts.
@@ -61,16 +70,20 @@ fn is_of(major: u16, cuda: &str) -> bool {
 impl ByCuda {
     /// Those of an environment.
     pub fn new(libraries: &[Library]) -> Self {
-        let mut cudas: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for build in libraries
-            .iter()
-            .filter(|library| !library.outside)
-            .filter_map(|library| numbered(&library.path))
-        {
-            cudas.entry(build.group).or_default().insert(build.cuda);
+        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let own = libraries.iter().filter(|library| !library.outside);
+        for build in own.filter_map(|library| numbered(&library.path)) {
+            if let Some(folder) = build.folder() {
+                folders.entry(folder.to_owned()).or_default().insert(build.cuda.clone());
+            }
+            groups.entry(build.group).or_default().insert(build.cuda);
         }
-        let several = cudas.into_iter().filter(|(_, cudas)| cudas.len() > 1);
-        Self { groups: several.map(|(group, _)| group).collect() }
+        let several = |found: BTreeMap<String, BTreeSet<String>>| {
+            let several = found.into_iter().filter(|(_, cudas)| cudas.len() > 1);
+            several.map(|(name, _)| name).collect()
+        };
+        Self { groups: several(groups), folders: several(folders) }
     }
 
     /// Which build this library is, if it is one.
@@ -84,8 +97,11 @@ impl ByCuda {
     }
 
     fn one_of(&self, library: &Library) -> Option<Build> {
-        numbered(&library.path)
-            .filter(|build| !library.outside && self.groups.contains(&build.group))
+        let is_build = |build: &Build| {
+            self.groups.contains(&build.group)
+                || build.folder().is_some_and(|folder| self.folders.contains(folder))
+        };
+        numbered(&library.path).filter(|build| !library.outside && is_build(build))
     }
 }
 

@@ -38,17 +38,29 @@ fn says(package: &Package, place: &Place, all: &BTreeSet<u16>) -> Vec<(String, B
     let lines = package.requires.iter().filter_map(|line| Requirement::read(line));
     let held = lines.filter(|line| !line.is_extra() && line.holds(place));
     let asked = held.map(|line| {
-        let said = format!("{name} {version} asks for {}{}", line.name, line.bounds);
-        (said, allowed(&line.name, line.bounds, all))
+        let extras = match line.extras.is_empty() {
+            true => String::new(),
+            false => format!("[{}]", line.extras.join(",")),
+        };
+        let said = format!("{name} {version} asks for {}{extras}{}", line.name, line.bounds);
+        let mut left = allowed(&line.name, line.bounds, all);
+        // `cuda-core[cu13]`.
+        let of_extras: BTreeSet<u16> =
+            line.extras.iter().filter_map(|extra| major_in(extra)).collect();
+        if !of_extras.is_empty() {
+            left.retain(|major| of_extras.contains(major));
+        }
+        (said, left)
     });
     std::iter::once(itself).chain(asked).collect()
 }
 
 /// The CUDA majors for which a package of this name within these bounds may be.
 fn allowed(name: &str, bounds: &str, all: &BTreeSet<u16>) -> BTreeSet<u16> {
-    let suffix = name.rsplit_once("-cu").filter(|(start, _)| start.starts_with("nvidia-"));
-    let suffix = suffix.and_then(|(_, digits)| digits.parse::<u16>().ok());
-    if let Some(major) = suffix.filter(|major| all.contains(major)) {
+    // `nvidia-cublas-cu12`, `cupy-cuda13x`, `jax-cuda13-plugin`; `torch==2.9.0+cu130`.
+    let local = bounds.split_once('+').map(|(_, local)| local).filter(|_| name == "torch");
+    let parts = name.split('-').skip(1).chain(local);
+    if let Some(major) = parts.filter_map(major_in).find(|major| all.contains(major)) {
         return [major].into();
     }
     let mut left = all.clone();
@@ -60,20 +72,30 @@ fn allowed(name: &str, bounds: &str, all: &BTreeSet<u16>) -> BTreeSet<u16> {
     left
 }
 
+/// The major in `cu12`, `cuda13`, `cuda12x`, `cu128`.
+fn major_in(part: &str) -> Option<u16> {
+    let rest = part.strip_prefix("cu")?;
+    let rest = rest.strip_prefix("da").unwrap_or(rest);
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    (2..=3).contains(&digits).then(|| rest[..2].parse().ok()).flatten()
+}
+
 /// Whether some release of a major is within a bound such as `>=13` or `==13.*`.
 fn fits(major: u16, bound: &str) -> bool {
-    let operators = ["===", "==", "~=", "<=", ">=", "<", ">"];
+    let operators = ["===", "==", "!=", "~=", "<=", ">=", "<", ">"];
     let Some(operator) = operators.into_iter().find(|operator| bound.starts_with(operator)) else {
         return true;
     };
     let version = bound[operator.len()..].trim();
     let mut parts = version.split(['.', '*']).filter(|part| !part.is_empty());
     let Some(Ok(wanted)) = parts.next().map(str::parse::<u16>) else { return true };
+    let is_whole = version.ends_with(".*") && version.matches('.').count() == 1;
     let is_first = parts.all(|part| part.bytes().all(|digit| digit == b'0'));
     match operator {
         ">=" | ">" => major >= wanted,
         "<=" => major <= wanted,
         "<" => major < wanted || (major == wanted && !is_first),
+        "!=" => !(is_whole && major == wanted),
         _ => major == wanted,
     }
 }
@@ -96,7 +118,15 @@ mod tests {
             ("cuda-bindings", "~=12.9", &[12]),
             ("cuda-bindings", "", &[11, 12, 13]),
             ("cuda-bindings", "!=12.8", &[11, 12, 13]),
+            ("cuda-bindings", "!=12.*", &[11, 13]),
             ("nvidia-cufft", "==12.0", &[11, 12, 13]),
+            ("torch", "==2.9.0+cu130", &[13]),
+            ("torch", "==2.9.0", &[11, 12, 13]),
+            ("cupy-cuda13x", "", &[13]),
+            ("jax-cuda12-plugin", ">=0.4", &[12]),
+            ("nvidia-dali-cuda130", "", &[13]),
+            ("x-cuda", "", &[11, 12, 13]),
+            ("x-cup12", "", &[11, 12, 13]),
             ("pycu12", "", &[11, 12, 13]),
             ("cuda-python", "==x", &[11, 12, 13]),
         ] {

@@ -139,7 +139,14 @@ fn builds(libraries: &[Library], by_cuda: &ByCuda) -> Vec<BuildFloor> {
 
 /// Libraries of a CUDA newer than `major`. What NVIDIA brings is made by other tools than it is for: its name says it.
 fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
-    let own = |library: &&Library| !library.outside && !by_cuda.is_one_of_several(library);
+    // A build for a newer CUDA is not the one that is taken; one that is called a build for this one is what it is made with.
+    let own = |library: &&Library| {
+        !library.outside
+            && match by_cuda.build(library) {
+                Some(build) => build.major <= major,
+                None => !by_cuda.is_one_of_several(library),
+            }
+    };
     let found = libraries.iter().filter(own).filter_map(|library| {
         // Under another name it is some package's own copy.
         let is_nvidias = [library.soname(), library.name()].into_iter().all(names::is_of_nvidia);

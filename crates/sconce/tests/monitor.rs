@@ -821,7 +821,9 @@ fn top_live() {
 
     let world = World::new();
     let own = std::process::id();
-    let used = format!("gpu.0.processes {own}:2000000000\ngpu.0.util 97\nxid.0 1 79\n");
+    // GPM's figure takes the place of the other with its second sample.
+    let busy = "gpu.0.util 97\ngpu.0.gpm.1 97\n";
+    let used = format!("gpu.0.processes {own}:2000000000\n{busy}xid.0 1 79\n");
     let fake = fake(&world, &(FakeNvml::h100s(2) + &used));
     let monitor = Monitor::start(&world, &fake, &["--no-history", "--hold", "0s"]);
     monitor.until("/api/now", |text| text.contains("Xid 79"));

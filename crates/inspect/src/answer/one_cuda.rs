@@ -1,4 +1,5 @@
-//! An environment has one CUDA: builds of which each would be taken for another one can't be meant together.
+//! An environment has one CUDA: builds of which each would be taken for another one can't be meant together. Which of several
+//! builds for that one is taken is not known either.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,9 @@ use crate::verdict::{Builds, Verdict};
 impl Report {
     /// Builds that serve the GPU, though no one CUDA takes one such of each library, or not the CUDA that packages ask for.
     pub(super) fn one_cuda(&self, asked: &Asked<'_>, verdict: &Verdict) -> Option<Answer> {
+        if let Some(why) = verdict.builds.iter().find_map(Builds::some_of_torch) {
+            return Some(Answer::cant_tell(why));
+        }
         let driver = self.effective(asked);
         let open = verdict.builds.iter().filter(|builds| !builds.is_decided());
         let majors = |builds: &Builds| builds.majors(driver.as_ref());

@@ -96,6 +96,56 @@ fn no_build_for_the_cuda_of_torch() {
     world.site("x/liba_cuda121.so", &library("libc.so.6", &[80]));
     world.site("x/liba_cuda130.so", &library("libc.so.6", &[90]));
     says(&world, "h100", "580.65.06", "Yes, in part: ", "liba_cuda121.so has nothing for it");
+    // A library of a folder for one CUDA that is not in the other's.
+    let mut world = World::of_cuda("11.8");
+    world.site("x/cu11/liba.so", &library("libc.so.6", &[80]));
+    world.site("x/cu12/liba.so", &library("libc.so.6", &[80]));
+    world.site("x/cu12/libb.so", &library("libc.so.6", &[80]));
+    says(
+        &world,
+        "a100",
+        "580.65.06",
+        "Yes, in part: ",
+        "libb.so, which is there for CUDA 12, none",
+    );
+}
+
+/// Which of several builds of torch's major is taken, its package decides.
+#[test]
+fn several_builds_for_the_cuda_of_torch() {
+    for [one, two] in [["121", "126"], ["12", "124"], ["124", "12"]] {
+        let mut world = World::of_cuda("12.4");
+        world.site(&format!("x/cu{one}/liba.so"), &library("libc.so.6", &[80]));
+        world.site(&format!("x/cu{two}/liba.so"), &library("libc.so.6", &[80, 90]));
+        says(&world, "h100", "580.65.06", "Can't tell: ", "a torch for CUDA 12.4 takes");
+        starts(&world, "a100", "580.65.06", "Yes: ");
+    }
+    // Its own release is the one, whatever others have.
+    let mut world = World::of_cuda("12.4");
+    world.site("x/cu124/liba.so", &library("libc.so.6", &[80, 90]));
+    world.site("x/cu126/liba.so", &library("libc.so.6", &[80]));
+    starts(&world, "h100", "580.65.06", "Yes: ");
+    // What is called a build for torch's CUDA and made with a newer one needs that one's driver.
+    let mut world = World::of_cuda("12.4");
+    for cuda in ["124", "130"] {
+        let code = fatbin(&[cubin(90), ptx(90, (9, 0))]);
+        let made = Library::new("").needs(&["libcudart.so.13"]).code(&[code]);
+        world.site(&format!("x/libx_cuda{cuda}.so"), &made);
+    }
+    world.site("nvidia/cu13/lib/libcudart.so.13", &Library::new("libcudart.so.13"));
+    let said = world.answer("h100", "535.104.05");
+    assert!(!said.starts_with("Yes: "), "{said}");
+}
+
+/// A library of which there is a build for one CUDA alone has that CUDA.
+#[test]
+fn a_library_for_one_of_the_cudas() {
+    let mut world = bare();
+    world.site("x/cu12/liba.so", &library("libc.so.6", &[100]));
+    world.site("x/cu13/liba.so", &library("libc.so.6", &[90]));
+    world.site("x/cu13/libb.so", &library("libc.so.6", &[90, 100]));
+    says(&world, "b200", "580.65.06", "Can't tell: ", "an environment has one CUDA");
+    starts(&world, "h100", "580.65.06", "Yes: ");
 }
 
 /// What packages ask for says which CUDA an environment has.
@@ -116,7 +166,13 @@ fn a_cuda_that_packages_ask_for() {
     };
     let v100 = |requires: &str, there: &str| world(requires, there).answer("v100", "570.86.15");
     assert!(v100("", "").starts_with("Yes: "), "{}", v100("", ""));
-    for asks in ["nvidia-cuda-runtime-cu13", "nvidia-cublas>=13", "cuda-toolkit[cudart]==13.*"] {
+    for asks in [
+        "nvidia-cuda-runtime-cu13",
+        "nvidia-cublas>=13",
+        "cuda-toolkit[cudart]==13.*",
+        "cupy-cuda13x",
+        "cuda-core[cu13]",
+    ] {
         let said = v100(&format!("Requires-Dist: {asks}\n"), "");
         assert!(said.starts_with("Can't tell: ") && said.contains("asks for"), "{asks}: {said}");
     }

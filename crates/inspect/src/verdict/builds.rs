@@ -109,19 +109,51 @@ impl Builds {
         self.each.iter().filter(with).map(|build| build.major).collect()
     }
 
-    /// That none of them is for torch's CUDA, in words. Where it is known how their package chooses, that is judged instead.
-    pub fn none_of_torch(&self) -> Option<String> {
+    /// Those that torch's CUDA leaves: of its own release and major, else all of its major. Which of several is taken its
+    /// package decides. Nothing where it is known how that chooses, or where there is no torch.
+    fn of_torch(&self) -> Option<(&str, Vec<&Build>)> {
         let torch = self.torch.as_deref().filter(|_| self.names.contains('/'))?;
         let major = torch.split('.').next()?.parse::<u16>().ok()?;
+        let is_own = |build: &Build| build.cuda == torch || build.cuda == major.to_string();
+        let is_exact = self.each.iter().any(|build| build.cuda == torch);
+        let fits = |build: &&Build| match is_exact {
+            true => is_own(build),
+            false => build.major == major,
+        };
+        Some((torch, self.each.iter().filter(fits).collect()))
+    }
+
+    /// That none of them is for torch's CUDA, in words. Where it is known how their package chooses, that is judged instead.
+    pub fn none_of_torch(&self) -> Option<String> {
+        let (torch, left) = self.of_torch()?;
         let cudas: Vec<&str> = self.each.iter().map(|build| build.cuda.as_str()).collect();
-        let is_there = self.each.iter().any(|build| build.major == major);
-        (!is_there).then(|| {
+        left.is_empty().then(|| {
             format!(
                 "of {}, which is there for CUDA {}, none is for torch's, {torch}",
                 self.names,
                 cudas.join(", ")
             )
         })
+    }
+
+    /// That torch's CUDA leaves some that have code for the GPU and some that have none, in words.
+    pub fn some_of_torch(&self) -> Option<String> {
+        let (torch, left) = self.of_torch()?;
+        let (with, without): (Vec<&Build>, Vec<&Build>) =
+            left.into_iter().partition(|build| build.serves());
+        if with.is_empty() || without.is_empty() {
+            return None;
+        }
+        let cudas = |builds: Vec<&Build>| {
+            let cudas: Vec<String> = builds.iter().map(|build| build.cuda.clone()).collect();
+            cudas.join(", ")
+        };
+        Some(format!(
+            "of {} what is there for CUDA {} has code for it and what is there for CUDA {} has none, and which of them a torch for CUDA {torch} takes is not known",
+            self.names,
+            cudas(with),
+            cudas(without)
+        ))
     }
 
     /// Whether the library at `path` is one of them.
