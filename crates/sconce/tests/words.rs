@@ -318,14 +318,18 @@ fn a_start_whose_process_is_killed_says_so() {
         while !killed && child.try_wait().unwrap().is_none() {
             killed = newer_than(child.id()).any(|process| {
                 let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+                let is_it = name.is_ok_and(|name| name.starts_with("youki:[1:INTER"));
                 // Those of other tests, and of others' containers, have another store.
-                let environ = std::fs::read(format!("/proc/{process}/environ"));
-                let is_own = environ.is_ok_and(|environ| {
-                    environ.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes())
-                });
-                let is_it = is_own && name.is_ok_and(|name| name.starts_with("youki:[1:INTER"));
+                let is_own = || {
+                    let environ = std::fs::read(format!("/proc/{process}/environ"));
+                    environ.is_ok_and(|environ| {
+                        environ.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes())
+                    })
+                };
                 let pid = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
-                is_it && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+                is_it
+                    && is_own()
+                    && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
             });
         }
         let output = child.wait_with_output().unwrap();
