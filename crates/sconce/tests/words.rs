@@ -311,7 +311,6 @@ fn a_start_whose_process_is_killed_says_so() {
     world.image(CONFIG);
     let words = ["run", "-q", "--gpus", "none", "oci:image", "true"];
     assert_eq!(world.says(&words).0, 0);
-    let home = format!("SCONCE_HOME={}", world.path("store").display());
     for _ in 0..400 {
         let mut child = world.sconce(&words).stderr(Stdio::piped()).spawn().unwrap();
         let mut killed = false;
@@ -319,16 +318,9 @@ fn a_start_whose_process_is_killed_says_so() {
             killed = newer_than(child.id()).any(|process| {
                 let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
                 let is_it = name.is_ok_and(|name| name.starts_with("youki:[1:INTER"));
-                // Those of other tests, and of others' containers, have another store.
-                let is_own = || {
-                    let environ = std::fs::read(format!("/proc/{process}/environ"));
-                    environ.is_ok_and(|environ| {
-                        environ.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes())
-                    })
-                };
                 let pid = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
                 is_it
-                    && is_own()
+                    && comes_of(process, child.id())
                     && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
             });
         }
@@ -342,6 +334,17 @@ fn a_start_whose_process_is_killed_says_so() {
         }
     }
     panic!("none was caught");
+}
+
+/// Whether a process was started by another, or by one that was: those of other tests, and of others' containers, are not ours to kill.
+fn comes_of(process: u32, ancestor: u32) -> bool {
+    let parent = |process: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+    };
+    std::iter::successors(Some(process), |process| parent(*process))
+        .take(8)
+        .any(|one| one == ancestor)
 }
 
 /// The processes that began after one.
