@@ -71,7 +71,7 @@ fn code_for_gpus_that_a_build_looks_at() {
     let said = lock(&world, &[]);
     assert!(said.contains(words) && !said.contains("whether plain"), "{said}");
     // A driver is looked at for torch alone.
-    let world = World::new(&[on_gpu.clone()]);
+    let world = World::new(std::slice::from_ref(&on_gpu));
     world.asks("driver = \"535.104.05\"");
     let words =
         "whether fast 1.0 runs with it, `sconce inspect --for GPU --driver 535.104.05 FOLDER` says";
