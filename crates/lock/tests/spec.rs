@@ -36,7 +36,7 @@ fn the_template_is_the_defaults() {
     assert_eq!(Spec::parse(&live.join("\n")).unwrap(), Spec::default());
     assert_eq!(
         live.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count(),
-        52
+        54
     );
 }
 
