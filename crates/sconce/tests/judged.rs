@@ -188,7 +188,8 @@ fn a_project_that_no_lock_decides() {
 #[test]
 fn a_project_that_can_not_be_read_since() {
     let plain = fast(90, &["libc.so.6"]);
-    let faults: [(&str, &dyn Fn(&Path)); 4] = [
+    type Fault<'a> = (&'a str, &'a dyn Fn(&Path));
+    let faults: [Fault<'_>; 4] = [
         ("no file of requirements", &|path| std::fs::remove_file(path.join("needs.txt")).unwrap()),
         ("a folder in its place", &|path| {
             std::fs::remove_file(path.join("needs.txt")).unwrap();
