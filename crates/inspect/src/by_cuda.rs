@@ -52,15 +52,15 @@ impl Build {
         sconce_facts::floor(self.major).map(|floor| &floor.driver)
     }
 
-    /// Its CUDA as numbers, by which builds are sorted.
-    pub fn number(&self) -> Vec<u16> {
-        self.cuda.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-    }
-
     /// What it is one of, below the folder of sys.path.
     pub fn shown(&self) -> &str {
         below_site(&self.group)
     }
+}
+
+/// `11.8` as numbers, by which builds are sorted.
+pub fn number(cuda: &str) -> Vec<u16> {
+    cuda.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
 fn is_of(major: u16, cuda: &str) -> bool {

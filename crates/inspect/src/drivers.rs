@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sconce_facts::{CudaVersion, Floor};
 use serde::Serialize;
 
-use crate::by_cuda::ByCuda;
+use crate::by_cuda::{ByCuda, number};
 use crate::libcuda::Libcuda;
 use crate::names;
 use crate::packages::Contents;
@@ -131,7 +131,7 @@ fn builds(libraries: &[Library], by_cuda: &ByCuda) -> Vec<BuildFloor> {
         let floor = build.floor().map(|floor| floor.as_str().to_owned());
         let names = build.shown().to_owned();
         let own = BuildFloor { names, cuda: build.cuda.clone(), floor };
-        found.entry(build.group.clone()).or_default().entry(build.number()).or_insert(own);
+        found.entry(build.group.clone()).or_default().entry(number(&build.cuda)).or_insert(own);
     }
     let several = found.into_values().filter(|builds| builds.len() > 1);
     several.flat_map(BTreeMap::into_values).collect()

@@ -158,7 +158,7 @@ impl Alternative {
     }
 }
 
-/// Whether the version of this (normalised) package is the release of CUDA that it is of.
+/// Whether the version of this (normalised) package begins with the major of the CUDA that it is of.
 pub fn is_of_one_cuda(package: &str) -> bool {
     ROWS.cuda_version.names.iter().any(|name| name == package)
 }

@@ -23,7 +23,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long nodes may take to end when they are told to; they give their ranks 5 s.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long the others may take to say how they ended, once one has.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Lines of a node that are no events and are kept for what it died of.
 const MOST_WORDS: usize = 200;
 

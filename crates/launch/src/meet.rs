@@ -1,9 +1,9 @@
 //! Before the first step: nodes that can work together, an address at which they meet, and ranks that add up numbers.
 
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, LAST_WORDS};
 use crate::choices;
 use crate::error::Error;
 use crate::event::{End, Hello};
@@ -11,9 +11,6 @@ use crate::failure;
 use crate::group::{Outcome, Told};
 use crate::node::{Came, Node};
 use crate::preflight;
-
-/// How long other nodes may take to say how their ranks ended, once those of one have failed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Attempt<'_, '_> {
     /// What keeps these nodes from working together, seen from inside their containers.

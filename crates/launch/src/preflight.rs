@@ -9,8 +9,8 @@ use crate::event::Hello;
 use crate::judge::named;
 use crate::settings::Settings;
 
-/// A machine is slow where it has less than this part of what the fastest one has. Measured on machines that were well, the
-/// slowest had 0.95 of it (`benches/runs/2026-11-28-4x-h200-collectives.json`); half is no spread any more.
+/// A machine is slow where it has less than this part of what the fastest one has. That is an assumption: how far machines that are
+/// well lie apart was not measured on many. Half is meant to be beyond any spread, so that a slow one may pass, and none that is well is named.
 const SLOW: f64 = 0.5;
 /// Pairs that a rank may tell of: two neighbours, and some more than it has.
 const MOST_PAIRS: usize = 4;

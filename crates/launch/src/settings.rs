@@ -96,7 +96,7 @@ pub struct Settings {
     pub on_hang: OnHang,
     /// How long a node may say nothing.
     pub node_timeout: Duration,
-    /// How long ranks may take to meet and to add up numbers before the first step; without it they do not.
+    /// How long the all-reduce before the first step may take; without it there is none.
     pub preflight: Option<Duration>,
     /// Variables of the ranks: they come before what is chosen.
     pub env: BTreeMap<String, String>,

@@ -319,17 +319,14 @@ pub(crate) const KEYS: &[Key] = &[
         "preflight",
         r#""auto""#,
         &[
-            r#"How long all ranks may take to meet and to add up numbers before the first step: "2m". "auto" is"#,
-            "that they don't.",
+            r#"A short all-reduce over all ranks before the first step, given up after "2m". "auto" is none."#,
         ],
     ),
     key(
         "launch",
         "spares",
         "0",
-        &[
-            "How many of the hosts, the last ones, only take the places of others that can't be used.",
-        ],
+        &["The last so many hosts are spares, which take the places of others that can't be used."],
     ),
     key("launch", "restarts", "0", &["How often all ranks are started again after one failed."]),
     key(

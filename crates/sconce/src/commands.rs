@@ -21,7 +21,7 @@ pub mod kill;
 mod lacking;
 pub mod launch;
 mod launch_nodes;
-mod launch_written;
+mod launch_schedulers;
 pub mod load;
 pub mod lock;
 mod locking;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sconce_facts::{Capability, DriverVersion};
 
 use super::{Service, library_service};
-use crate::by_cuda::ByCuda;
+use crate::by_cuda::{ByCuda, number};
 use crate::drivers;
 use crate::names;
 use crate::scan::Scan;
@@ -290,9 +290,4 @@ pub(super) fn of(
         builds.each.sort_by_key(|build| number(&build.cuda));
     }
     found
-}
-
-/// `11.8` as numbers.
-fn number(cuda: &str) -> Vec<u16> {
-    cuda.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }

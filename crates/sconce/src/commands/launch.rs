@@ -10,7 +10,7 @@ use sconce_start::Target;
 
 use crate::cli::Global;
 use crate::commands::launch_nodes::{Remote, idle_gpus, local_name};
-use crate::commands::launch_written::{self, KubernetesArgs, SlurmArgs};
+use crate::commands::launch_schedulers::{self, KubernetesArgs, SlurmArgs};
 use crate::commands::paths;
 use crate::context::{Context, environment};
 use crate::error::{Failure, Kind};
@@ -64,11 +64,11 @@ pub struct Args {
     /// The address of node 0 that the others reach; found out if not given
     #[arg(long, value_name = "ADDRESS")]
     master_addr: Option<String>,
-    /// Before the first step all ranks meet and add up numbers, and machines that are slow or wrong are named; it
-    /// may take so long (2m)
+    /// Run a short all-reduce over all ranks before the first step, and name machines that are slow or wrong; it is
+    /// given up after TIME, 2m if not given
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2m")]
     preflight: Option<String>,
-    /// So many of the hosts, the last ones, only take the places of machines that can't be used or are lost
+    /// Keep the last N hosts as spares, which take the places of machines that can't be used or are lost
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4096))]
     spares: Option<u32>,
     /// How often all ranks are started again after one failed
@@ -150,8 +150,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let app = project.map(|project| project.spec().app.command.clone()).unwrap_or_default();
     let settings = settings(args, &asked, &app, engine, &hosts)?;
     match engine {
-        Engine::Slurm => return launch_written::slurm(args, &asked, &settings),
-        Engine::Kubernetes => return launch_written::kubernetes(args, &settings),
+        Engine::Slurm => return launch_schedulers::slurm(args, &asked, &settings),
+        Engine::Kubernetes => return launch_schedulers::kubernetes(args, &settings),
         Engine::Local | Engine::Ssh => {}
     }
     let context = Context::open(global)?;

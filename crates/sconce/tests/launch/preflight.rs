@@ -26,7 +26,7 @@ impl Machines {
     fn says(&self, fault: &str, options: &[&str]) -> (i32, String, String) {
         let fault = format!("FAKE_FAULT={fault}");
         let port = free_port();
-        let mut all = vec!["-e", "FAKE_GROUP=/work/group", "-e", &fault, "--port", &port];
+        let mut all = vec!["-e", "FAKE_GROUP=group", "-e", &fault, "--port", &port];
         all.extend(options);
         let mut command = self.launch.command(&all, &["train.py"]);
         texts(&command.env("PATH", &self.path).output().unwrap())
@@ -43,7 +43,7 @@ fn sorted(out: &str) -> Vec<&str> {
 fn ranks_add_up_before_they_begin() {
     let launch = Launch::new();
     launch.program(PROGRAM);
-    let options = ["--ranks", "3", "--preflight", "-e", "FAKE_GROUP=/work/group"];
+    let options = ["--ranks", "3", "--preflight", "-e", "FAKE_GROUP=group"];
     let (code, out, err) = launch.says(&options);
     assert_eq!((code, out.lines().count()), (0, 3), "{out}{err}");
     assert!(err.contains("before the first step: 3 ranks added up 8 MiB at"), "{err}");
