@@ -119,10 +119,12 @@ impl Project {
         Self::Folder { folder: spec.leads.folder().to_owned(), spec: Box::new(spec) }
     }
 
-    /// Whether a folder is a project: it has a `sconce.toml`, or a file of requirements that stands for one.
+    /// Whether a folder is a project: it has a `sconce.toml`, a file of requirements that stands for one, or a lock that is left of
+    /// one.
     #[must_use]
     pub fn is_in(folder: &Path) -> bool {
-        Self::has_spec(folder) || Self::stand_in(folder).is_some()
+        let has_lock = folder.join("sconce.lock").symlink_metadata().is_ok();
+        has_lock || Self::has_spec(folder) || Self::stand_in(folder).is_some()
     }
 
     /// Whether a folder has a `sconce.toml`. A link to nothing is one too, which can't be read.

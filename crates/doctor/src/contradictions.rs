@@ -4,12 +4,14 @@
 //!
 //! What a capture can't see it leaves out, so that only what is there is held against the rest.
 
+mod cards;
+
 use std::collections::BTreeSet;
 
-use sconce_facts::{Capability, CudaVersion, DriverVersion, Machine};
+use sconce_facts::{CudaVersion, DriverVersion, Machine};
 
-use crate::rules;
-use crate::snapshot::{Gpu, Snapshot};
+use crate::place::MAJOR;
+use crate::snapshot::{Gpu, Node, Snapshot};
 use crate::state::Device;
 
 /// One kind of them, as sentences that name both.
@@ -24,10 +26,14 @@ const KINDS: &[Kind] = &[
     cuda,
     on_the_bus,
     twice,
-    products,
-    capabilities,
-    memory,
-    mig,
+    indexes,
+    nodes,
+    windows,
+    cards::products,
+    cards::forms,
+    cards::capabilities,
+    cards::memory,
+    cards::mig,
 ];
 
 /// All of them. Without the driver's module nothing works, and other rules say so.
@@ -217,115 +223,48 @@ fn twice(snapshot: &Snapshot) -> Vec<String> {
     found
 }
 
-/// Names that stand for no product: of samples, and where the driver's list of names lacks the card.
-const NAMELESS: &[&str] = &["graphicsdevice", "unknown", ""];
-
-/// The driver takes its name from a list by PCI ids, so that it has the product's number in it. A virtual GPU has its
-/// profile's.
-fn products(snapshot: &Snapshot) -> Vec<String> {
-    let found = shown(snapshot).filter_map(|(device, gpu)| {
-        let pci = device.pci.filter(|_| !device.is_virtual())?;
-        let known = sconce_facts::gpu_by_pci(&pci.device)?;
-        let plain =
-            |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
-        let model = plain(&gpu.model);
-        let model = model.strip_prefix("nvidia").unwrap_or(&model);
-        let named =
-            known.name.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()));
-        let other = named.is_some_and(|named| !model.contains(&plain(named)));
-        (other && !NAMELESS.contains(&model)).then(|| {
-            format!(
-                "{} is called so, yet by its PCI id, {}, it is a {}",
-                device.name(),
-                pci.device,
-                known.name
-            )
-        })
-    });
-    found.collect()
+/// NVML numbers the GPUs that it answers for. One that has gone leaves its number.
+fn indexes(snapshot: &Snapshot) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let answered = snapshot.gpus.iter().filter(|gpu| gpu.answers == Some(true));
+    let again = answered.filter(|gpu| !seen.insert(gpu.index));
+    again.map(|gpu| format!("two GPUs are there, yet both are GPU {}", gpu.index)).collect()
 }
 
-/// The first compute capability of which the facts say nothing, below those they know.
-const OLDEST: Capability = Capability { major: 2, minor: 0 };
-
-fn capabilities(snapshot: &Snapshot) -> Vec<String> {
-    let known = sconce_facts::capabilities();
-    let (first, last) = (known.first().map(|row| row.cc), known.last().map(|row| row.cc));
-    let branch = snapshot.branch();
-    let newest = sconce_facts::toolkits().iter().filter_map(|row| row.driver.as_ref());
-    let newest = newest.map(DriverVersion::branch).max();
-    let found = shown(snapshot).filter_map(|(device, gpu)| {
-        let own = gpu.capability?;
-        let name = device.name();
-        if let Some(facts) = device.facts() {
-            let other = facts.capability;
-            return (own != other)
-                .then(|| format!("{name} has compute capability {other}, yet it says {own}"));
+/// nvidia-uvm has two devices of one number of its own (open-gpu-kernel-modules, kernel-open/nvidia-uvm/uvm_common.h:
+/// NVIDIA_UVM_PRIMARY_MINOR_NUMBER 0, NVIDIA_UVM_TOOLS_MINOR_NUMBER 1); 195 is the driver's.
+fn nodes(snapshot: &Snapshot) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for node in &snapshot.nodes {
+        let path = node.path.display();
+        if !seen.insert(&node.path) {
+            found.push(format!("{path} is one node, yet it is listed twice"));
+            continue;
         }
-        // Older than what is known, of a card that is: Fermi, Kepler. Or newer, with a driver that is newer as well.
-        let old = device.generation().is_some()
-            && own >= OLDEST
-            && first.is_some_and(|first| own < first);
-        let new = branch > newest && last.is_some_and(|last| own > last);
-        let module = module(snapshot);
-        (own.row().is_none() && !old && !new).then(|| {
-            format!(
-                "{name} says compute capability {own}, yet driver {module} knows no GPU of that"
-            )
-        })
-    });
-    found.collect()
+        let minor = match node.path.to_str() {
+            Some("/dev/nvidia-uvm") => 0,
+            Some("/dev/nvidia-uvm-tools") => 1,
+            _ => continue,
+        };
+        let opens = node.open == sconce_gpu::Opening::Fine;
+        if opens && (node.minor != minor || node.major == MAJOR) {
+            let Node { major, minor, .. } = node;
+            found.push(format!("{path} opens, yet it is {major}:{minor}, another device's node"));
+        }
+    }
+    found
 }
 
-/// Less than the smallest profile of a virtual GPU has (512 MB: NVIDIA's virtual GPU software user guide, M10-0B), by half.
-const LEAST_MEMORY: u64 = 256 << 20;
-
-fn memory(snapshot: &Snapshot) -> Vec<String> {
-    let found = shown(snapshot).filter_map(|(device, gpu)| {
-        let memory = gpu.memory_bytes?;
-        let name = device.name();
-        match gpu.used_bytes {
-            _ if memory < LEAST_MEMORY => {
-                Some(format!("NVML answers for {name}, yet it has {memory} bytes of memory"))
-            }
-            Some(used) if used > memory => {
-                Some(format!("{name} has {memory} bytes of memory, yet {used} of them are in use"))
-            }
-            _ => None,
-        }
-    });
-    found.collect()
-}
-
-/// The first GPUs with MIG (NVIDIA's MIG user guide, supported GPUs: A100 and A30, 8.0).
-const FIRST_MIG: Capability = Capability { major: 8, minor: 0 };
-/// The most that any GPU has (ibid., supported MIG profiles).
-const MOST_INSTANCES: u32 = 7;
-
-fn mig(snapshot: &Snapshot) -> Vec<String> {
-    let found = shown(snapshot).filter_map(|(device, gpu)| {
-        let (name, count) = (device.name(), gpu.instances);
-        if !gpu.mig_mode {
-            let has = count > 0 || !gpu.mig.is_empty();
-            return has.then(|| format!("{name} is not in MIG mode, yet it has MIG instances"));
-        }
-        let most = device.facts().and_then(|facts| facts.mig_instances);
-        if most == Some(0) || gpu.capability.is_some_and(|own| own < FIRST_MIG) {
-            return Some(format!("{name} is in MIG mode, yet GPUs of its kind have none"));
-        }
-        let most = most.unwrap_or(MOST_INSTANCES);
-        if count > most {
-            return Some(format!(
-                "{name} has {count} MIG instances, yet its kind has {most} at most"
-            ));
-        }
-        if snapshot.schema >= 2 && count as usize != gpu.mig.len() {
-            let listed = gpu.mig.len();
-            return Some(format!("{name} has {count} MIG instances, yet {listed} are listed"));
-        }
-        let nowhere = gpu.mig.iter().find(|one| !rules::is_mig_place(**one))?;
-        let (instance, compute) = (nowhere.gpu_instance, nowhere.compute_instance);
-        Some(format!("{name} has MIG instance {instance}/{compute}, yet no GPU has that place"))
+/// A window of PCI memory is a power of two, of at least 16 bytes (PCI Local Bus Specification 3.0, section 6.2.5.1).
+fn windows(snapshot: &Snapshot) -> Vec<String> {
+    let odd = |size: &&u64| **size != 0 && (!size.is_power_of_two() || **size < 16);
+    let found = shown(snapshot).filter_map(|(device, _)| {
+        let size = device.pci?.bars.as_ref()?.iter().find(odd)?;
+        Some(format!(
+            "{} has a window of PCI memory (BAR), yet {size} bytes are no size of one",
+            device.name()
+        ))
     });
     found.collect()
 }

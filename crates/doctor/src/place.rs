@@ -6,7 +6,7 @@ use crate::snapshot::Node;
 ///
 /// Source: the kernel's Documentation/admin-guide/devices.txt (195 char); NVIDIA/open-gpu-kernel-modules
 /// kernel-open/common/inc/nv.h, NV_MAJOR_DEVICE_NUMBER.
-const MAJOR: u32 = 195;
+pub(crate) const MAJOR: u32 = 195;
 
 /// Minor numbers of nodes that are no GPU's (ibid.; NVIDIA/nvidia-modprobe modprobe-utils/nvidia-modprobe-utils.h,
 /// NV_MODESET_MINOR_DEVICE_NUM).

@@ -96,6 +96,14 @@ impl ByCuda {
         names::alternative(library.name()).is_some() || self.one_of(library).is_some()
     }
 
+    /// The CUDA in the name of a library that has no other build, and may be taken with that CUDA alone. A number in the
+    /// name of a folder is mostly its package's: `tensorrt_cu12_libs`.
+    pub fn alone(&self, library: &Library) -> Option<Build> {
+        let is_free = !library.outside && !names::is_of_nvidia(library.soname());
+        let build = numbered(&library.path).filter(|_| is_free && self.build(library).is_none())?;
+        build.folder().is_none().then_some(build)
+    }
+
     fn one_of(&self, library: &Library) -> Option<Build> {
         let is_build = |build: &Build| {
             self.groups.contains(&build.group)

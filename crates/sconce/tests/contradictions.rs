@@ -66,6 +66,18 @@ fn machines_that_can_not_be() {
         (H100, one("/pci/3/bus_id", json!("0000:77:00.0")), 12, "yet the PCI bus has no GPU there"),
         (H100, one("/pci/0/bus_id", json!("0000:00:07.0")), 12, "yet both are at 0000:00:07.0"),
         (H100, one("/pci/0/device", json!("2b85")), 12, "by its PCI id, 2b85, it is a RTX 5090"),
+        (H100, one("/gpus/0/model", json!("NVIDIA H100 PCIe")), 12, "it is a H100 SXM5 80GB"),
+        (H100, one("/gpus/0/model", json!("NVIDIA H100 NVL")), 12, "it is a H100 SXM5 80GB"),
+        (H100, one("/gpus/0/model", json!("NVIDIA H100 96GB HBM3")), 12, "it is a H100 SXM5 80GB"),
+        // Memory that no card of this kind has.
+        (H100, one("/gpus/0/memory_bytes", json!(8_u64 << 30)), 12, "have 80 GB"),
+        (H100, one("/gpus/0/memory_bytes", json!(141_u64 << 30)), 12, "have 80 GB"),
+        // Numbers.
+        (H100, one("/gpus/0/index", json!(1)), 12, "yet both are GPU 1"),
+        (H100, one("/nodes/0/minor", json!(7)), 12, "another device's node"),
+        (H100, one("/nodes/0/major", json!(195)), 12, "another device's node"),
+        (H100, one("/nodes/1/path", json!("/dev/nvidia-uvm")), 12, "listed twice"),
+        (H100, one("/pci/0/bars", json!([16_777_216, 1000, 33_554_432])), 12, "1000 bytes"),
         // Windows without an address.
         (H100, one("/pci/0/bars", json!([0, 0, 0])), 12, "(BAR); yet the driver shows it"),
         (H100, one("/pci/0/bars", json!([16777216, 0, 33554432])), 12, "yet the driver shows it"),

@@ -213,6 +213,11 @@ fn a_project_that_can_not_be_read_since() {
         let (code, said) = world.sconce(&["inspect", "--for", "h100", "."]);
         let words = "Can't tell: what the project asks for can't be read (";
         assert!(code == 12 && said.contains(words), "{what}: {code} {said}");
+        // A name without a slash may be an image's as well, and what is left of a project is none.
+        std::fs::create_dir(project.join("inside")).unwrap();
+        std::fs::copy(project.join("sconce.lock"), project.join("inside/sconce.lock")).unwrap();
+        let (code, said) = world.sconce(&["doctor", "inside"]);
+        assert!(code == 3 && said.contains("inside has no sconce.toml"), "{what}: {code} {said}");
     }
 }
 

@@ -64,6 +64,25 @@ fn builds_in_a_folder_for_each_cuda() {
     starts(&world, "h100", "570.86.15", "Yes, in part: ");
 }
 
+/// Its package may take it with a torch of that CUDA alone; a folder's name is its package's.
+#[test]
+fn one_build_for_another_cuda_than_torch() {
+    // torch is for 12.4.
+    for (path, start) in [
+        ("x/libx_cuda130.so", "Yes, in part: "),
+        ("x/libx-cu13.so", "Yes, in part: "),
+        ("x/libx_cuda128.so", "Yes: "),
+        ("x_cu13_libs/libx.so", "Yes: "),
+    ] {
+        let mut world = World::new();
+        world.site(path, &library("libc.so.6", &[80, 90]));
+        let said = world.answer("h100", "580.65.06");
+        assert!(said.starts_with(start), "{path}: {said}");
+        let is_named = said.contains("none is for torch's, 12.4");
+        assert_eq!(is_named, start.starts_with("Yes, in part"), "{path}: {said}");
+    }
+}
+
 fn says(world: &World, gpu: &str, driver: &str, start: &str, words: &str) {
     let said = world.answer(gpu, driver);
     assert!(said.starts_with(start) && said.contains(words), "{said}");

@@ -258,8 +258,12 @@ pub(super) fn of(
 ) -> Vec<Builds> {
     let mut found: BTreeMap<String, Builds> = BTreeMap::new();
     for library in &scan.libraries {
-        let build = by_cuda.build(library).zip(library_service(library, gpu));
-        let Some((build, service)) = build else { continue };
+        let other = || {
+            let build = by_cuda.alone(library)?;
+            cuda.is_some_and(|cuda| !build.is_of_major_of(cuda)).then_some(build)
+        };
+        let build = by_cuda.build(library).or_else(other);
+        let Some((build, service)) = build.zip(library_service(library, gpu)) else { continue };
         let builds = found.entry(build.group.clone()).or_insert_with(|| Builds {
             names: build.shown().to_owned(),
             paths: BTreeSet::new(),

@@ -75,13 +75,23 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let platform = args.platform.as_deref().unwrap_or(native);
     let report = match look(global, args, platform)? {
         Found::Facts(report) => *report,
-        Found::Part(facts, subject) => {
+        Found::Part(facts, wheels) => {
+            let says = |report: &Report| -> Result<_, Failure> {
+                let answer =
+                    args.gpu.as_deref().map(|gpu| report.answer(gpu, args.driver.as_ref()));
+                Ok(answer.transpose()?.map(|answer| answer.says))
+            };
             // What is here can say no; a yes needs all of it.
-            let part = judge(global, args, *subject, Basis::Bytes)?;
-            let answer = args.gpu.as_deref().map(|gpu| part.answer(gpu, args.driver.as_ref()));
-            match answer.transpose()? {
-                Some(answer) if answer.says == Says::No => part,
-                _ => *facts,
+            match says(&facts)? {
+                None | Some(Says::No) => *facts,
+                Some(_) => {
+                    let here = wheels.files.len();
+                    eprintln!(
+                        "note: {here} of its wheels are here: reading them for what they lack"
+                    );
+                    let part = judge(global, args, *locked::subject(&wheels)?, Basis::Bytes)?;
+                    if says(&part)? == Some(Says::No) { part } else { *facts }
+                }
             }
         }
         Found::Bytes(subject, basis) => judge(global, args, *subject, basis)?,
@@ -149,8 +159,8 @@ enum Found {
     Remote(Box<Subject>, Moved),
     /// Facts alone.
     Facts(Box<Report>),
-    /// Facts, and the bytes of some wheels of the lock.
-    Part(Box<Report>, Box<Subject>),
+    /// Facts, and some wheels of the lock.
+    Part(Box<Report>, locked::Wheels),
 }
 
 fn look(global: &Global, args: &Args, platform: &str) -> Result<Found, Failure> {

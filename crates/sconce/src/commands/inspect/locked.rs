@@ -39,6 +39,21 @@ pub(super) fn stale(path: &Path) -> Option<String> {
     }
 }
 
+/// Wheels of a lock that are here.
+pub(super) struct Wheels {
+    /// Their names and where they are.
+    pub(super) files: Vec<(String, PathBuf)>,
+    /// The folder of sys.path that they are installed to.
+    site: String,
+}
+
+/// What they bring, as an environment.
+pub(super) fn subject(wheels: &Wheels) -> Result<Box<Subject>, Failure> {
+    let tree = Subject::wheels(&wheels.files, &wheels.site)?;
+    let (what, library_path) = ("lock", None);
+    Ok(Box::new(Subject { what, tree, library_path, partial: true, on_machine: false }))
+}
+
 /// Looks for the bytes that the lock at `path`, called `name`, stands for.
 pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Failure> {
     let failed = |error: std::io::Error| {
@@ -51,19 +66,15 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
         let subject = super::of_store(&context, &image)?;
         return Ok(Found::Bytes(Box::new(subject), Basis::Image));
     }
-    let mut wheels: Vec<(String, PathBuf)> = Vec::new();
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
     for wheel in &lock.wheels {
         let path = context.store.blob_path(wheel.sha256)?;
-        wheels.extend(path.map(|path| (wheel.file.clone(), path)));
+        files.extend(path.map(|path| (wheel.file.clone(), path)));
     }
     let site = format!("opt/venv/lib/python{}/site-packages", lock.facts.python);
-    let subject = || -> Result<Box<Subject>, Failure> {
-        let tree = Subject::wheels(&wheels, &site)?;
-        let (what, library_path) = ("lock", None);
-        Ok(Box::new(Subject { what, tree, library_path, partial: true, on_machine: false }))
-    };
-    if wheels.len() == lock.wheels.len() && !wheels.is_empty() {
-        return Ok(Found::Bytes(subject()?, Basis::Wheels));
+    let wheels = Wheels { files, site };
+    if wheels.files.len() == lock.wheels.len() && !wheels.files.is_empty() {
+        return Ok(Found::Bytes(subject(&wheels)?, Basis::Wheels));
     }
     let torch = lock.facts.torch.as_ref().map(|torch| Known {
         version: &torch.version,
@@ -74,8 +85,8 @@ pub(super) fn find(global: &Global, name: &str, path: &Path) -> Result<Found, Fa
     let report = by_facts(name, lock.facts.machine.as_str(), torch);
     let not_judged = lock.wheels.iter().filter(|wheel| wheel.may_be_native()).count();
     let report = Box::new(Report { not_judged, ..report });
-    Ok(match wheels.is_empty() {
+    Ok(match wheels.files.is_empty() {
         true => Found::Facts(report),
-        false => Found::Part(report, subject()?),
+        false => Found::Part(report, wheels),
     })
 }
