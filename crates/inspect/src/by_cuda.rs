@@ -96,12 +96,17 @@ impl ByCuda {
         names::alternative(library.name()).is_some() || self.one_of(library).is_some()
     }
 
-    /// The CUDA in the name of a library that has no other build, and may be taken with that CUDA alone. A number in the
-    /// name of a folder is mostly its package's: `tensorrt_cu12_libs`.
+    /// The CUDA in the name of a library, or of a folder that is named for it and nothing else, that has no other build, and
+    /// may be taken with that CUDA alone. Other folders are mostly named for their package, `tensorrt_cu12_libs`, and
+    /// `nvidia/cu13` has all that NVIDIA's own packages for it bring.
     pub fn alone(&self, library: &Library) -> Option<Build> {
         let is_free = !library.outside && !names::is_of_nvidia(library.soname());
         let build = numbered(&library.path).filter(|_| is_free && self.build(library).is_none())?;
-        build.folder().is_none().then_some(build)
+        let is_cudas = |folder: &str| {
+            let (before, last) = folder.rsplit_once('/').unwrap_or(("", folder));
+            !before.ends_with("/nvidia") && ["cu*", "cuda*", "cuda-*", "cuda_*"].contains(&last)
+        };
+        build.folder().is_none_or(is_cudas).then_some(build)
     }
 
     fn one_of(&self, library: &Library) -> Option<Build> {

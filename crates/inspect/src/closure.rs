@@ -301,6 +301,9 @@ fn missing(
         .gpu(gpu || (absent.module && !optional))
         .undecided(severity == Severity::Warning && absent.by_name && loader.is_by_name_alone());
     }
+    // What has code for GPUs is needed for what is done on one.
+    let named = || loader.named(name).iter().filter_map(|at| loader.library(*at));
+    let gpu = gpu || (absent.module && !optional && named().any(Library::has_gpu_code));
     // Python code may load it by its full path first, so only torch's own case is certain.
     let severity = match severity {
         severity if absent.in_torch => severity,

@@ -8,9 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan, probe,
-    prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
+    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
+    images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan,
+    probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
     verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
@@ -78,6 +78,7 @@ enum Command {
     Bench(Box<bench::Args>),
     Launch(Box<launch::Args>),
     Plan(plan::Args),
+    Facts(facts::Args),
     Monitor(Box<monitor::Args>),
     Top(top::Args),
     Cdi(cdi::Args),
@@ -144,6 +145,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Measure(args) => measure::main(&args),
         Command::Launch(args) => launch::main(&global, &args),
         Command::Plan(args) => plan::main(&args),
+        Command::Facts(args) => facts::main(&args),
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod cp;
 pub mod doctor;
 pub mod exec;
+pub mod facts;
 pub mod finish;
 pub mod generate;
 mod image_files;

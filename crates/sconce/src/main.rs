@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod missing;
 mod progress;
+mod table;
 mod trust;
 
 use std::process::ExitCode;

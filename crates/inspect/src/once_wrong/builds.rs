@@ -72,7 +72,9 @@ fn one_build_for_another_cuda_than_torch() {
         ("x/libx_cuda130.so", "Yes, in part: "),
         ("x/libx-cu13.so", "Yes, in part: "),
         ("x/libx_cuda128.so", "Yes: "),
+        ("x/lib/cu13/libx.so", "Yes, in part: "),
         ("x_cu13_libs/libx.so", "Yes: "),
+        ("nvidia/cu13/lib/libx.so", "Yes: "),
     ] {
         let mut world = World::new();
         world.site(path, &library("libc.so.6", &[80, 90]));

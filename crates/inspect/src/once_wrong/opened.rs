@@ -48,6 +48,24 @@ fn a_package_that_opens_cublas_by_name() {
     "#]]);
 }
 
+/// A module that needs one of NVIDIA's libraries, which is there and where nothing looks for it.
+#[test]
+fn a_module_that_needs_what_is_elsewhere() {
+    let mut world = World::new();
+    let jpeg = Library::new("libnvjpeg.so.12").code(&[fatbin(&[cubin(80), cubin(90)])]);
+    world.site("nvidia/nvjpeg/lib/libnvjpeg.so.12", &jpeg);
+    world.site(
+        "px/_C.cpython-313-x86_64-linux-gnu.so",
+        &Library::new("").needs(&["libnvjpeg.so.12"]).exports("PyInit__C", None),
+    );
+    world.check(expect![[r#"
+        Warning LibraryUnreachable libnvjpeg.so.12: SITE/px/_C.cpython-313-x86_64-linux-gnu.so needs libnvjpeg.so.12, which is not where the loader looks
+            is at SITE/nvidia/nvjpeg/lib/libnvjpeg.so.12
+            needed by SITE/px/_C.cpython-313-x86_64-linux-gnu.so
+    "#]]);
+    expect!["Yes, in part: it runs on H100 SXM5 80GB with driver 580.65.06, but SITE/px/_C.cpython-313-x86_64-linux-gnu.so needs libnvjpeg.so.12, which is not where the loader looks (libnvjpeg.so.12)."].assert_eq(&world.answer("h100", "580.65.06"));
+}
+
 #[test]
 fn onnxruntime_without_cudnn() {
     let mut world = bare();
