@@ -152,7 +152,7 @@ fn hosts_that_are_no_monitor() {
         r#"{"host":"a","age_ms":5,"sample":{},"findings":[]}"#.to_owned(),
         format!(r#"{{"sample":{sample},"findings":[]}}"#),
         format!(r#"{{"host":"a","age_ms":5,"sample":{sample}}}"#),
-        format!(r#"{{"host":"a","age_ms":5,"findings":[]}}"#),
+        r#"{"host":"a","age_ms":5,"findings":[]}"#.to_owned(),
     ] {
         let address = server(answer(&body), Vec::new());
         for words in [&["top", "--once", &address][..], &["top", "--json", &address]] {
