@@ -179,21 +179,78 @@ impl Exporter {
     }
 
     /// What was between two times: `from` and `to` in milliseconds since 1970, in about so many `points`.
+    /// What can't be read as such gets no answer for another span.
     fn past(&self, query: &str) -> Answer {
         let Some((folder, _)) = &self.history else {
             return Answer { status: 404, kind: PLAIN, body: "no history is kept\n".into() };
         };
-        let asked = |name: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(known, _)| *known == name)?.1.parse::<u64>().ok()
+        let Asked { from, to, points } = match Asked::of(query, now_ms()) {
+            Ok(asked) => asked,
+            Err(why) => {
+                return Answer { status: 400, kind: PLAIN, body: format!("{why}\n").into() };
+            }
         };
-        let to = asked("to").unwrap_or_else(now_ms);
-        let from = asked("from").unwrap_or_else(|| to.saturating_sub(HOUR_MS));
-        let points = asked("points").map_or(600, |points| points.min(2000) as usize);
         let span = history::read(folder, from, to, points);
         let (told, ran) = events::read(folder, from, to);
         json(&Past { span, told, ran })
     }
+}
+
+/// What of the past is asked for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    from: u64,
+    to: u64,
+    points: usize,
+}
+
+impl Asked {
+    /// Reads a query; without one it is the last hour.
+    fn of(query: &str, now: u64) -> Result<Self, String> {
+        let (mut from, mut to, mut points) = (None, None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (place, most) = match name {
+                "from" => (&mut from, LATEST_MS),
+                "to" => (&mut to, LATEST_MS),
+                "points" => (&mut points, MOST_POINTS),
+                _ => {
+                    return Err(format!(
+                        "`{}` is not known: there are from, to and points",
+                        shown(name)
+                    ));
+                }
+            };
+            // `parse` takes a sign.
+            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            let number = value.parse::<u64>().ok().filter(|number| digits && *number <= most);
+            let Some(number) = number else {
+                let what = match name {
+                    "points" => format!("a number from 2 to {MOST_POINTS}"),
+                    _ => "a time in milliseconds since 1970".to_owned(),
+                };
+                return Err(format!("{name}: `{}` is not {what}", shown(value)));
+            };
+            if place.replace(number).is_some() {
+                return Err(format!("{name} stands there twice"));
+            }
+        }
+        if points.is_some_and(|points| points < 2) {
+            return Err(format!("points: a number from 2 to {MOST_POINTS}"));
+        }
+        let until = to.unwrap_or(now);
+        let since = from.unwrap_or_else(|| until.saturating_sub(HOUR_MS));
+        if since > until {
+            let end = if to.is_some() { "`to`" } else { "now, and there is no `to`" };
+            return Err(format!("from: {since} is later than {end}"));
+        }
+        Ok(Self { from: since, to: until, points: points.map_or(600, |points| points as usize) })
+    }
+}
+
+/// The beginning of what was asked, as it can be printed.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(40).collect()
 }
 
 /// What a page shows of the past.
@@ -282,6 +339,10 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 /// What a line of a stream begins with.
 const DATA: &str = "data: ";
 const HOUR_MS: u64 = 3_600_000;
+/// The end of the year 9999.
+const LATEST_MS: u64 = 253_402_300_799_999;
+/// Points of an answer.
+const MOST_POINTS: u64 = 2000;
 /// One file, which asks nobody but this server.
 const PAGE: &str = include_str!("page.html");
 

@@ -203,6 +203,7 @@ pub struct Replay<R: Read> {
     last: Sample,
     count: usize,
     torn: bool,
+    bad_line: Option<usize>,
 }
 
 impl<R: Read> Replay<R> {
@@ -215,7 +216,9 @@ impl<R: Read> Replay<R> {
         let line = line(&mut lines).map_err(|_| Error::NotOne)?.ok_or(Error::NotOne)?;
         let head: Head = serde_json::from_slice(&line).map_err(|_| Error::NotOne)?;
         match head.sconce_recording {
-            1..=VERSION => Ok(Self { lines, last: Sample::default(), count: 0, torn: false }),
+            1..=VERSION => {
+                Ok(Self { lines, last: Sample::default(), count: 0, torn: false, bad_line: None })
+            }
             0 => Err(Error::NotOne),
             found => Err(Error::Newer { found }),
         }
@@ -225,13 +228,19 @@ impl<R: Read> Replay<R> {
     pub fn torn(&self) -> bool {
         self.torn
     }
+
+    /// The number of a whole line that is no sample: none of a recorder's, and what comes behind it is not read, since
+    /// samples rest on those before them.
+    pub fn bad_line(&self) -> Option<usize> {
+        self.bad_line
+    }
 }
 
 impl<R: Read> Iterator for Replay<R> {
     type Item = Sample;
 
     fn next(&mut self) -> Option<Sample> {
-        if self.torn || self.count >= MOST {
+        if self.torn || self.bad_line.is_some() || self.count >= MOST {
             return None;
         }
         self.count += 1;
@@ -241,7 +250,8 @@ impl<R: Read> Iterator for Replay<R> {
             return None;
         };
         let Ok(line) = serde_json::from_slice::<Line>(&read?) else {
-            self.torn = true;
+            // The first line is the recording's head.
+            self.bad_line = Some(self.count + 1);
             return None;
         };
         self.last = whole(line, &self.last);

@@ -409,6 +409,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         found.map(|header| String::from_utf8_lossy(header.value).into_owned())
     };
     let header = |name: &str| exact(name).map(|text| text.to_ascii_lowercase());
+    // Two parts of a way that take one each would not agree whose request it is (RFC 9112, 3.2).
+    let hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+    if hosts.count() > 1 {
+        return Parsed::Wrong(400, "the request has more than one Host header\n");
+    }
     let connection = header("connection").unwrap_or_default();
     let says = |word: &str| connection.split(',').any(|part| part.trim() == word);
     let body = header("transfer-encoding").is_some()

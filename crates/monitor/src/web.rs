@@ -89,6 +89,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<Web, String> {
         return Err("it asks for neither TLS nor a login".to_owned());
     }
     let users = users.flatten().unwrap_or_default();
+    if let Some(hash) = users.get("") {
+        return Err(format!("line {}: the user has no name", line_of(hash)));
+    }
     let users = users.into_iter().map(|(name, hash)| (line_of(&hash), name, hash.value));
     Ok(Web { tls: tls.map(|tls| WebTls::of(&tls, folder)).transpose()?, users: users.collect() })
 }

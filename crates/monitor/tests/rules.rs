@@ -239,6 +239,16 @@ fn faults() {
     say("link errors at once", held(3, |second| of(with(NvlinkReplays, second as f64))));
     let moment = |second| of(with(ClockReasons, if second == 300 { 8. } else { 0. }));
     say("a moment's slowdown", held(320, moment));
+    // Told of after ten seconds on end, or a fifth of a minute: seven are neither, whenever they come.
+    let braked = |slowed: fn(u64) -> bool| {
+        move |second| of(with(ClockReasons, if slowed(second) { 128. } else { 0. }))
+    };
+    for after in [6, 20, 60, 120, 360] {
+        assert_eq!(held(100 + after, braked(|second| (100..107).contains(&second))), [""; 0]);
+        assert_eq!(held(after, braked(|second| second < 7)), [""; 0]);
+    }
+    say("brake again and again", held(200, braked(|second| second % 3 == 0)));
+    say("brake over", held(500, braked(|second| (100..115).contains(&second))));
     say("brake at once", held(12, |_| of(with(ClockReasons, 0x80 as f64))));
     say("replays", held(600, |second| of(with(PcieReplays, (second / 20) as f64))));
     say("heat", held(120, |_| of(with(ClockReasons, 0x20 as f64))));
@@ -273,6 +283,8 @@ fn faults() {
         replays at once: warning pcie-replays: 15 in ten minutes
         link errors at once: warning nvlink-errors: in two minutes 0 checksum errors, 3 replays, 0 recoveries
         a moment's slowdown: 
+        brake again and again: critical hardware-slowdown: 33% of the last minute
+        brake over: 
         brake at once: critical hardware-slowdown: 100% of the last 10 s
         replays: warning pcie-replays: 30 in ten minutes
         heat: warning thermal-throttle: 100% of the last 30 s, 40 C, 0 MHz

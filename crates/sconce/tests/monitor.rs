@@ -264,6 +264,7 @@ fn both_formats_and_odd_requests() {
         ("GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
         ("GET /%2e%2e/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"),
         ("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "200"),
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", "400"),
         ("nonsense\r\n\r\n", "400"),
     ] {
         let answer = monitor.ask(request);
@@ -728,17 +729,30 @@ fn a_page_with_a_history() {
     let second = Monitor::start(&world, &fake, &["--history", kept]);
     let span = asked(&second);
     assert!(span["at_ms"].as_array().unwrap().len() >= points, "{span}");
-    // Odd questions get answers.
-    for query in [
-        "",
-        "?",
-        "?from=x&to=-1",
-        "?from=18446744073709551615",
-        "?points=0",
-        "?from=5&to=1&points=99999999999",
-    ] {
+    for query in ["", "?", "?from=5&to=5&points=2", "?to=5", "?from=0&to=253402300799999"] {
         let answer = second.get(&format!("/api/history{query}"));
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{query}: {answer}");
+    }
+    // Who asks oddly is told so, and gets no other span.
+    for (query, says) in [
+        ("?from=-5", "from: `-5` is not a time in milliseconds since 1970"),
+        ("?from=+5", "from: `+5` is not a time"),
+        ("?to=NaN", "to: `NaN` is not a time"),
+        ("?from=1e3", "from: `1e3` is not a time"),
+        ("?from=", "from: `` is not a time"),
+        ("?from", "from: `` is not a time"),
+        ("?from=18446744073709551615", "is not a time"),
+        ("?to=99999999999999999999999", "is not a time"),
+        ("?from=5&to=1", "from: 5 is later than `to`"),
+        ("?from=253402300799999", "is later than now"),
+        ("?from=1&from=2", "from stands there twice"),
+        ("?step=60", "`step` is not known: there are from, to and points"),
+        ("?points=0", "points: a number from 2 to 2000"),
+        ("?points=99999999999", "points: `99999999999` is not a number from 2 to 2000"),
+        ("?points=x", "points: `x` is not a number"),
+    ] {
+        let answer = second.get(&format!("/api/history{query}"));
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(says), "{query}: {answer}");
     }
     let none = Monitor::start(&world, &fake, &["--no-history"]);
     assert!(none.get("/api/history").starts_with("HTTP/1.1 404"));

@@ -259,6 +259,11 @@ fn files_that_cant_be_used() {
         ),
         (&TLS.replace("server.key", "none.key"), 7, "none.key: No such file"),
         (&TLS.replace("server.key", "client.key"), 3, "TLS: certificate and key can't be used"),
+        (
+            "basic_auth_users:\n  \"\": $2y$05$S8.ks7lcwInJ6sk1kcKLYOpPYFFFSA2iDrBQen3Enevv5Koo93Ca2\n",
+            3,
+            "line 2: the user has no name",
+        ),
         ("basic_auth_users:\n  u: s3cret\n", 3, "line 2: its password is not hashed with bcrypt"),
     ] {
         let output = command(&world, &fake, config).output().unwrap();

@@ -72,6 +72,8 @@ fn a_recording_on_a_full_disk() {
         \"$0\" monitor --record disk/r.gz --for 2s --interval 100ms 2>first; echo \"code $?\"; ls disk; \
         head -c 60k /dev/zero >disk/fill; \
         \"$0\" monitor --record disk/r.gz --for 20s --interval 50ms 2>second; echo \"code $?\"; \
+        rm disk/r.gz; \
+        \"$0\" monitor --listen 127.0.0.1:0 --no-history --record disk/r.gz --for 10s --interval 50ms >/dev/null 2>third; echo \"code $?\"; \
         \"$0\" monitor rules --replay disk/r.gz --json";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
@@ -79,18 +81,20 @@ fn a_recording_on_a_full_disk() {
     command.env("LD_LIBRARY_PATH", fake.folder()).env("FAKE_NVML_WORLD", fake.world());
     let output = command.output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
-    let [first, second] =
-        ["first", "second"].map(|name| fs::read_to_string(world.path(name)).unwrap_or_default());
+    let [first, second, third] = ["first", "second", "third"]
+        .map(|name| fs::read_to_string(world.path(name)).unwrap_or_default());
     let why = "disk/r.gz: No space left on device";
     assert!(
         first.contains(why) && first.contains("nothing was recorded\n  hint: "),
         "{first}{out}"
     );
-    assert!(out.starts_with("code 7\nfill\ncode 7\n"), "{out}{first}{second}");
+    // Who serves metrics beside goes on, tells it at once, and ends with it.
+    assert!(out.starts_with("code 7\nfill\ncode 7\ncode 7\n"), "{out}{first}{second}{third}");
+    assert_eq!(third.matches(why).count(), 1, "{third}");
     let hint = "disk/r.gz` judges what was recorded until then";
     assert!(second.contains(why) && second.contains(hint), "{second}{out}");
     let judged: serde_json::Value =
-        serde_json::from_str(out.splitn(4, '\n').last().unwrap()).unwrap();
+        serde_json::from_str(out.splitn(5, '\n').last().unwrap()).unwrap();
     assert!(judged["torn"] == true && judged["samples"].as_u64() > Some(3), "{judged}");
 }
 
@@ -116,6 +120,73 @@ fn a_recording_of_nothing() {
     assert!(out.contains("can't tell: no sample has a GPU") && !out.contains(fine), "{out}");
     let out = judged(&[vec![gpus(2); 10], vec![gpus(1); 10]].concat());
     assert!(out.contains("critical: gpu-lost on GPU 1") && out.contains("listed no more"), "{out}");
+}
+
+/// A line that is no sample is told with its number: it is not the recording's end, and what was behind it was not judged.
+#[test]
+fn a_bad_line_in_a_recording() {
+    let world = World::new();
+    let bad = "\"gpus\":7".to_owned();
+    recording(&world.path("r.gz"), &[vec![gpus(2); 10], vec![bad], vec![gpus(2); 10]].concat());
+    let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
+    assert!(
+        code == 0 && out.contains("10 samples") && out.contains("line 12 of the"),
+        "{out}{err}"
+    );
+    assert!(!out.contains("break off") && !out.contains("nothing was wrong"), "{out}");
+    let (_, out, _) = world.says(&["monitor", "rules", "--replay", "r.gz", "--json"]);
+    let judged: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(judged["bad_line"] == 12 && judged["torn"] == false, "{judged}");
+}
+
+/// A server that is no monitor is said to be none, whatever JSON it answers.
+#[test]
+fn hosts_that_are_no_monitor() {
+    let world = World::new();
+    let sample = format!("{{\"at_ms\":1,{}}}", gpus(1));
+    for body in [
+        "{}".to_owned(),
+        "[]".to_owned(),
+        "<html></html>".to_owned(),
+        r#"{"status":"success","data":{"result":[]}}"#.to_owned(),
+        r#"{"host":"a","age_ms":5,"sample":{},"findings":[]}"#.to_owned(),
+        format!(r#"{{"sample":{sample},"findings":[]}}"#),
+        format!(r#"{{"host":"a","age_ms":5,"sample":{sample}}}"#),
+        r#"{"host":"a","age_ms":5,"findings":[]}"#.to_owned(),
+    ] {
+        let address = server(answer(&body), Vec::new());
+        for words in [&["top", "--once", &address][..], &["top", "--json", &address]] {
+            let (code, out, err) = world.says(words);
+            let why = format!("{address}: the host answers, but is no `sconce monitor`: ");
+            assert!(
+                code == 8 && err.contains(&why) && err.contains("hint: "),
+                "{body}: {out}{err}"
+            );
+            assert!(!out.contains("GPU"), "{body}: {out}");
+        }
+    }
+    let gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    let address = server(gone.to_vec(), Vec::new());
+    let (code, _, err) = world.says(&["top", "--once", &address]);
+    assert!(code == 8 && err.contains("answers, but is no `sconce monitor`"), "{code} {err}");
+    // Where a redirect leads nobody has named.
+    let body = format!(r#"{{"host":"a","age_ms":5,"sample":{sample},"findings":[]}}"#);
+    let other = server(answer(&body), Vec::new());
+    let head = format!(
+        "HTTP/1.1 302 Found\r\nLocation: http://{other}/api/now\r\nContent-Length: 0\r\n\r\n"
+    );
+    let address = server(head.into_bytes(), Vec::new());
+    let (code, out, err) = world.says(&["top", "--once", &address]);
+    let why = format!("answered 302: it redirects to http://{other}/api/now");
+    assert!(code == 8 && err.contains(&why) && !out.contains("70 W"), "{code} {out}{err}");
+    for (word, says) in [
+        ("127.0.0.1:99999", "`99999` is no port"),
+        ("", "one of them is empty"),
+        ("::1:9500", "`::1:9500` has no brackets"),
+    ] {
+        let (code, _, err) = world.says(&["top", "--once", word]);
+        assert!(code == 2 && err.contains(says) && err.contains("hint: "), "{word}: {code} {err}");
+    }
 }
 
 /// Each machine that does not answer is named.
@@ -213,8 +284,13 @@ fn answer(body: &str) -> Vec<u8> {
 #[test]
 fn machines_that_drip() {
     let world = World::new();
-    let good =
-        server(answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(2))), Vec::new());
+    let good = server(
+        answer(&format!(
+            r#"{{"host":"a","age_ms":5,"sample":{{"at_ms":1,{}}},"findings":[]}}"#,
+            gpus(2)
+        )),
+        Vec::new(),
+    );
     // More than any rule about slow connections asks for, and no end in sight.
     let body =
         server(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n".to_vec(), vec![b' '; 2048]);
@@ -234,7 +310,10 @@ fn machines_by_ipv6() {
     let world = World::new();
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let address = listener.local_addr().unwrap().to_string();
-    let body = answer(&format!(r#"{{"sample":{{{}}},"findings":[]}}"#, gpus(1)));
+    let body = answer(&format!(
+        r#"{{"host":"a","age_ms":5,"sample":{{"at_ms":1,{}}},"findings":[]}}"#,
+        gpus(1)
+    ));
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);

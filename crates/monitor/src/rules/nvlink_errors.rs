@@ -9,7 +9,7 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "nvlink-errors",
     title: "NVLinks have errors",
-    why: "Links recover from errors or have many: a collective over them is slow, and may fail soon",
+    why: "Links recover from errors or have many within two minutes (more than 100 checksum errors a second on average, or one replay or recovery): a collective over them is slow, and may fail soon",
     action: "nvidia-smi nvlink -e shows which; if they come again have board or cables replaced",
     source: "NVIDIA/DCGM DcgmGPUHardwareLimits.h: CRC errors above 100/s, replays or recoveries of 1 or more",
     severity: Severity::Warning,

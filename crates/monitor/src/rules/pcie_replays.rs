@@ -9,7 +9,7 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "pcie-replays",
     title: "PCIe packets are sent again and again",
-    why: "The link to the host has errors that it repairs by sending packets again: a bad contact, riser or slot, that gets worse",
+    why: "The link to the host has errors that it repairs by sending packets again, ten times in ten minutes: a bad contact, riser or slot, that gets worse",
     action: "seat the card or its riser anew; if it comes again have slot and card tested",
     source: "NVIDIA/DCGM DcgmGPUHardwareLimits.h takes PCIe replays as a sign of failing hardware; ten in ten minutes is our own threshold",
     severity: Severity::Warning,

@@ -262,7 +262,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     let begun = Instant::now();
     let mut failed = None;
-    let (mut unwritten, mut unkept) = (false, false);
+    // What was told when it happened: the exit code says it again.
+    let mut broken = None;
+    let (mut unwritten, mut unkept) = (None, false);
     let mut silent: Option<String> = None;
     let mut told = Vec::new();
     let take = |sample: Sample| -> bool {
@@ -286,6 +288,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             match times::measure("(recording)", || open.push(&sample)) {
                 Ok(still) => recording = still,
                 Err(failure) => {
+                    broken = Some(failure.code());
                     if !lost(failure) {
                         return false;
                     }
@@ -304,7 +307,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         if let Some(path) = &args.textfile {
             let written = write_textfile(path, &exporter);
             // Tried again at the next sample; told of once.
-            let told = std::mem::replace(&mut unwritten, written.is_err());
+            let now = written.as_ref().err().map(Failure::code);
+            let told = std::mem::replace(&mut unwritten, now).is_some();
             if let Err(failure) = written
                 && !told
                 && !lost(failure)
@@ -327,7 +331,12 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if args.times {
         eprint!("{}", costs(begun.elapsed()));
     }
-    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    // A textfile is whole again once it was written again; a recording is not.
+    match (failed, broken.or(unwritten)) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(code)) => Ok(ExitCode::from(code)),
+        (None, None) => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// What a unit's program is told.
@@ -565,6 +574,11 @@ fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failu
         if !take(sample) {
             return Ok(());
         }
+    }
+    if let Some(number) = samples.bad_line() {
+        eprintln!(
+            "note: line {number} of the recording is no sample: nothing is shown from there on"
+        );
     }
     if samples.torn() {
         eprintln!(

@@ -125,6 +125,7 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
             "from_ms": first,
             "to_ms": last,
             "torn": samples.torn(),
+            "bad_line": samples.bad_line(),
             "silent": silent,
             "gpus": gpus,
             "findings": rows.collect::<Vec<_>>(),
@@ -134,6 +135,9 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     }
     let torn = if samples.torn() { ", which break off there" } else { "" };
     println!("{count} samples of {:.0} s{torn}", after(last));
+    if let Some(number) = samples.bad_line() {
+        println!("line {number} of the recording is no sample: from there on nothing was judged");
+    }
     for (finding, end) in &rows {
         let end = end.map_or("the end".to_owned(), |end| format!("{:.0} s", after(end)));
         println!(
@@ -148,7 +152,7 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
         println!("can't tell what was in {silent} of {count} samples: NVML did not answer: {why}");
     } else if gpus == 0 {
         println!("can't tell: no sample has a GPU");
-    } else if rows.is_empty() {
+    } else if rows.is_empty() && samples.bad_line().is_none() {
         println!("nothing was wrong, as far as the rules can tell");
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! Which machines are asked, and what with: addresses as people write them, certificates, logins.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use sconce_fetch::http::{self, Client};
@@ -77,10 +77,29 @@ impl Address {
 }
 
 fn has_port(host: &str) -> bool {
-    host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    host.rsplit_once(':').is_some_and(|(name, port)| {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        !name.is_empty() && digits && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 fn no_port(host: &str) -> Failure {
+    if host.is_empty() {
+        let failure = Failure::new(Kind::Usage, "a machine is HOST:PORT, and one of them is empty");
+        return failure
+            .hint("`sconce top gpu1:9400` asks another machine, `sconce top` shows this one");
+    }
+    if let Some((name, port)) = host.rsplit_once(':').filter(|_| !host.contains("://")) {
+        let what = match port {
+            "" => format!("`{host}` has no port behind its colon"),
+            _ => format!("`{host}`: `{port}` is no port, a number from 1 to 65535"),
+        };
+        let name = if name.is_empty() || name.contains(':') { "gpu1" } else { name };
+        let hint = format!(
+            "a monitor listens on 9400 unless it is told otherwise: `sconce top {name}:9400`"
+        );
+        return Failure::new(Kind::Usage, what).hint(hint);
+    }
     let failure = Failure::new(
         Kind::Usage,
         format!(
@@ -105,7 +124,11 @@ fn literal(bare: &str) -> Result<bool, Failure> {
     };
     let Some((inside, rest)) = bare.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
         // `::1:9400` is an address as well; who writes so means the port.
-        let address = bare.strip_suffix(":9400").filter(|less| less.parse::<Ipv6Addr>().is_ok());
+        // Of four digits or five none is a usual group at an end, and a port mostly is.
+        let address = bare.rsplit_once(':').filter(|(less, port)| {
+            port.len() >= 4 && port.parse::<u16>().is_ok() && less.parse::<Ipv6Addr>().is_ok()
+        });
+        let address = address.map(|(less, _)| less);
         return match address.unwrap_or(bare).parse::<Ipv6Addr>() {
             Ok(address) => wrong(format!("`{bare}` has no brackets"), &address.to_string()),
             Err(_) => Ok(false),
@@ -123,7 +146,7 @@ fn literal(bare: &str) -> Result<bool, Failure> {
         let hint = "name the machine, or an address of it that is good on all interfaces";
         return Err(Failure::new(Kind::Usage, what).hint(hint));
     }
-    match rest.starts_with(':') && has_port(rest) {
+    match rest.starts_with(':') && has_port(bare) {
         true => Ok(true),
         false => wrong(format!("`{bare}` has no port"), &address.to_string()),
     }
@@ -163,8 +186,11 @@ impl Reach {
 
     /// Whether a login is sent unencrypted, over a network.
     pub fn is_open(&self, machines: &[Address]) -> bool {
+        // `127.example` is a name like any other.
         let here = |name: &str| {
-            ["127.", "localhost:", "[::1]:"].iter().any(|start| name.starts_with(start))
+            let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         };
         self.login.is_some() && machines.iter().any(|one| !one.tls && !here(&one.name))
     }
@@ -232,6 +258,12 @@ mod tests {
         for (word, says, hint) in [
             ("::1", "`::1` has no brackets", "`sconce top '[::1]:9400'`"),
             ("::1:9400", "`::1:9400` has no brackets", "`sconce top '[::1]:9400'`"),
+            ("::1:9500", "`::1:9500` has no brackets", "`sconce top '[::1]:9400'`"),
+            ("127.0.0.1:99999", "`99999` is no port", "`sconce top 127.0.0.1:9400`"),
+            ("gpu1:0", "`0` is no port", "`sconce top gpu1:9400`"),
+            ("gpu1:", "has no port behind its colon", "`sconce top gpu1:9400`"),
+            (":9400", "`9400` is no port", "`sconce top gpu1:9400`"),
+            ("", "one of them is empty", "`sconce top gpu1:9400`"),
             ("[::1]", "`[::1]` has no port", "`sconce top '[::1]:9400'`"),
             ("https://[2001:db8::7]", "has no port", "'[2001:db8::7]:9400'"),
             ("[::1]:99999", "has no port", "'[::1]:9400'"),

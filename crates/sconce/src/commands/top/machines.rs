@@ -40,9 +40,8 @@ pub enum Source {
     There(Address, Arc<Client>),
 }
 
-/// What a monitor says of now (`/api/now`).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+/// What a monitor says of now.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Now {
     /// The last sample.
     pub sample: Sample,
@@ -64,6 +63,17 @@ pub struct Found {
     pub gpu: Option<u32>,
     /// What was seen.
     pub evidence: String,
+}
+
+/// `/api/now`. Each monitor says all of this, whatever its version: what lacks one is something else's answer.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "host")]
+    _host: String,
+    #[serde(rename = "age_ms")]
+    _age_ms: u64,
+    sample: Sample,
+    findings: Vec<Found>,
 }
 
 /// Which machine said what, or why it says nothing.
@@ -224,6 +234,8 @@ fn options() -> http::Options {
         stall: PATIENCE,
         whole: Some(WHOLE),
         tries: 1,
+        // Who answers in a monitor's place is none of the machines that were named.
+        follow: false,
         ..Default::default()
     }
 }
@@ -231,12 +243,36 @@ fn options() -> http::Options {
 fn there(client: &Client, address: &Address) -> Result<Now, Silent> {
     let bytes = client.get_bytes(&address.url(), LARGEST).map_err(|error| {
         let hint = advice(&error, &address.name);
-        Silent { why: error.to_string(), hint: Some(hint) }
+        let why = match error {
+            Error::Status { status: 404, .. } => strange(&error.to_string()),
+            Error::Status { status: 300..=399, .. } => match leads(client, address) {
+                Some(to) => format!("{error}: it redirects to {to}"),
+                None => error.to_string(),
+            },
+            _ => error.to_string(),
+        };
+        Silent { why, hint: Some(hint) }
     })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let why = format!("this is no answer of `sconce monitor`: {error}");
-        Silent { why, hint: Some(LISTENS.to_owned()) }
-    })
+    let other = |why: &str| Silent { why: strange(why), hint: Some(LISTENS.to_owned()) };
+    let Answer { sample, findings, .. } =
+        serde_json::from_slice(&bytes).map_err(|error| other(&error.to_string()))?;
+    // Each sample has its time.
+    if sample.at_ms == 0 {
+        return Err(other("its sample has no `at_ms`"));
+    }
+    Ok(Now { sample, findings })
+}
+
+/// Where a redirect leads: it is asked once more, since the failure has no headers.
+fn leads(client: &Client, address: &Address) -> Option<String> {
+    let answer = client.open(&http::parse(&address.url()).ok()?, &[]).ok()?;
+    let to = http::without_secrets(answer.header("location")?);
+    Some(to.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect())
+}
+
+/// That something answers which is no monitor.
+fn strange(why: &str) -> String {
+    format!("the host answers, but is no `sconce monitor`: {why}")
 }
 
 /// What to do about a machine that does not answer as it should.
@@ -244,6 +280,9 @@ fn advice(error: &Error, name: &str) -> String {
     match error {
         Error::Status { status: 401, .. } => {
             "`--login FILE` names a file with USER:PASSWORD in it; over https:// ~/.netrc may have it as well".to_owned()
+        }
+        Error::Status { status: 300..=399, .. } => {
+            "redirects are not followed: name the machine that it redirects to, if a monitor listens there".to_owned()
         }
         Error::Status { status: 421, said: Some(said), .. } if said.contains("--host-name") => {
             "start the monitor with that option, or ask it by its address".to_owned()
