@@ -46,7 +46,7 @@ fn ranks_add_up_before_they_begin() {
     let options = ["--ranks", "3", "--preflight", "-e", "FAKE_GROUP=group"];
     let (code, out, err) = launch.says(&options);
     assert_eq!((code, out.lines().count()), (0, 3), "{out}{err}");
-    assert!(err.contains("before the first step: 3 ranks added up 8 MiB at"), "{err}");
+    assert!(err.contains("before the first step: all-reduce of 8 MiB over 3 ranks at"), "{err}");
     assert!(err.contains("and all sums are right"), "{err}");
     let logs = launch.evidence().join("logs");
     // What was measured is not in the log of the program.
@@ -84,6 +84,9 @@ fn a_machine_that_fails_hangs_or_is_slow_is_named_before_the_first_step() {
         "{err}"
     );
     assert!(err.contains("note: node2: ") && err.contains("to and from its neighbours"), "{err}");
+    let (code, _, err) = said("line:node1", "2m");
+    assert!(code == 0 && err.contains("note: node1 and node2: "), "{code} {err}");
+    assert!(err.contains("which of the two is slow can't be told"), "{err}");
 }
 
 #[test]
