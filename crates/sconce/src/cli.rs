@@ -8,9 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, images,
-    init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan, probe,
-    prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
+    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, hang,
+    images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan,
+    probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
     verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
@@ -77,6 +77,7 @@ enum Command {
     Verify(Box<verify::Args>),
     Bench(Box<bench::Args>),
     Launch(Box<launch::Args>),
+    Hang(hang::Args),
     Plan(plan::Args),
     Monitor(Box<monitor::Args>),
     Top(top::Args),
@@ -143,6 +144,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
         Command::Launch(args) => launch::main(&global, &args),
+        Command::Hang(args) => hang::main(&args),
         Command::Plan(args) => plan::main(&args),
         Command::Cdi(args) => cdi::main(&args),
         Command::Inspect(args) => inspect::main(&global, &args),

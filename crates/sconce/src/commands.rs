@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod exec;
 pub mod finish;
 pub mod generate;
+pub mod hang;
 mod image_files;
 pub mod images;
 pub mod init;
