@@ -1,6 +1,6 @@
 """A group of ranks that meet in files of a folder that all of them see: $FAKE_GROUP.
 
-What goes wrong is said by $FAKE_FAULT: `KIND:MACHINE`, which fails, hangs, is wrong or is slow, or whose line to the next is.
+What goes wrong is said by $FAKE_FAULT: `KIND:MACHINE`, which fails, hangs, is wrong or is slow.
 """
 import os
 import re
@@ -29,7 +29,6 @@ class Group:
         kind, _, where = os.environ.get("FAKE_FAULT", ":").partition(":")
         fault = kind if where == machine() else ""
         self.is_wrong, self.is_slow = fault == "wrong", fault == "slow"
-        self.slow_to = self.rank + self.per_node if fault == "line" else None
         self.counts = {}
         if fault == "fails":
             raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
@@ -81,7 +80,7 @@ class Done:
 def isend(tensor, other):
     key = f"send-{GROUP.rank}-{other}"
     GROUP.counts[key] = GROUP.counts.get(key, 0) + 1
-    if GROUP.is_slow or other == GROUP.slow_to:
+    if GROUP.is_slow:
         time.sleep(SLOW)
     GROUP.say(f"{key}-{GROUP.counts[key]}", tensor.value)
 
