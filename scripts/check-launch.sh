@@ -113,7 +113,7 @@ done
 
 say "what they measure before the first step"
 launch --hosts 'node[1-3]' --ranks 2 --preflight -v "$mend" "$project" -- train.py || { cat "$scratch/said"; fail "exit $?"; }
-has "$scratch/said" "6 ranks added up 8 MiB at .*, and all sums are right"
+has "$scratch/said" "all-reduce of 8 MiB over 6 ranks at .*, and all sums are right"
 has "$scratch/said" "within each machine: "
 has "$scratch/said" "between neighbours, one way: "
 grep "^note: " "$scratch/said"

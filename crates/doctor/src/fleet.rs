@@ -21,21 +21,24 @@ const MOST: usize = 4096;
 /// A machine has this long to answer; opening nodes and NVML have their own, shorter bounds there.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The names in words such as `node1` and `node[2-8,10]`; numbers keep their leading zeros, as Slurm and pdsh write them.
+/// The names in words such as `node1`, `node[2-8,10]` and `node1,node2`; numbers keep their leading zeros, as Slurm and pdsh write them.
 ///
 /// # Errors
 /// A bracket that is not closed, a range that runs backwards, a name that ssh would take for an option, or more than
 /// 4096 names.
 pub fn names(words: &[String]) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    for word in words {
-        let bad = |reason: &str| Error::Host { word: word.clone(), reason: reason.to_owned() };
+    for word in words.iter().flat_map(|word| between_commas(word)) {
+        let bad = |reason: &str| Error::Host { word: word.to_owned(), reason: reason.to_owned() };
         let legal = |char: char| char.is_ascii_alphanumeric() || "._-@:[],".contains(char);
-        if word.is_empty() || word.starts_with('-') || !word.chars().all(legal) {
+        if word.is_empty() {
+            return Err(bad("a name is missing: before or behind a comma, or altogether"));
+        }
+        if word.starts_with('-') || !word.chars().all(legal) {
             return Err(bad("a name has letters, digits, and `.`, `_`, `-`, `@`"));
         }
         let Some((before, rest)) = word.split_once('[') else {
-            names.push(word.clone());
+            names.push(word.to_owned());
             continue;
         };
         let (list, after) = rest.split_once(']').ok_or_else(|| bad("a `[` is not closed"))?;
@@ -57,6 +60,20 @@ pub fn names(words: &[String]) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+/// The parts of a word between its commas, those in brackets aside.
+fn between_commas(word: &str) -> Vec<&str> {
+    let mut inside = false;
+    let comma = |char: char| {
+        match char {
+            '[' => inside = true,
+            ']' => inside = false,
+            _ => {}
+        }
+        char == ',' && !inside
+    };
+    word.split(comma).collect()
 }
 
 /// A machine, and what came of asking it.
@@ -292,8 +309,12 @@ mod tests {
             all(&["gpu1", "gpu[08-11,20].lab"]).unwrap(),
             "gpu1 gpu08.lab gpu09.lab gpu10.lab gpu11.lab gpu20.lab"
         );
+        assert_eq!(all(&["a,b", "gpu[1,3],lab"]).unwrap(), "a b gpu1 gpu3 lab");
         for bad in [
             "-oProxyCommand=x",
+            "a,-oProxyCommand=x",
+            "a,,b",
+            "a,",
             "a[1-",
             "a[2-1]",
             "a[x]",

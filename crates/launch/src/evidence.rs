@@ -55,6 +55,21 @@ impl Evidence {
         Ok(Self { folder, received: 0 })
     }
 
+    /// A folder that is there already, for one look.
+    #[must_use]
+    pub fn of(folder: PathBuf) -> Self {
+        Self { folder, received: 0 }
+    }
+
+    /// Writes a file under a name of ours.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.folder.join(name);
+        fs::write(&path, bytes).map_err(|source| Error::Write { path, source })
+    }
+
     /// Where it is.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -11,7 +11,7 @@ use crate::judge::{self, Verdict, judge, named};
 use crate::settings::Settings;
 
 /// Between two looks.
-const BETWEEN: Duration = Duration::from_secs(2);
+pub(crate) const BETWEEN: Duration = Duration::from_secs(2);
 /// How long nodes may take for one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of ranks on the page.
@@ -121,40 +121,24 @@ impl Looks {
         self.pages += 1;
         self.factor = self.factor.saturating_mul(2);
         self.quiet = Instant::now();
-        let verdict = judge(settings.world(), &first, &second);
+        let verdict = judge(0..settings.world(), &first, &second);
         let mut page = format!("no rank has said anything for {quiet} s. ");
-        let stuck = match &verdict {
-            Verdict::Moving(ranks) => {
-                _ = writeln!(page, "They do not hang: {} moved between two looks.", named(ranks));
-                false
-            }
-            Verdict::Odd { ranks, they, others } => {
-                _ = writeln!(page, "{} not where the others are:", are(ranks));
-                _ = writeln!(page, "  {they}\n  {others}");
-                true
-            }
-            Verdict::CantTell { why, stuck } => {
-                let goes_on = if *stuck {
-                    ""
-                } else {
-                    "\nThey may be working: they go on, and are looked at again later."
-                };
-                _ = writeln!(page, "Which rank holds up the others can't be told: {why}{goes_on}");
-                *stuck
+        page += &sentences(&verdict);
+        let stuck = match verdict {
+            Verdict::Moving(_) => false,
+            Verdict::Odd { .. } => true,
+            Verdict::CantTell { stuck, .. } => {
+                if !stuck {
+                    page += "They may be working: they go on, and are looked at again later.\n";
+                }
+                stuck
             }
         };
         _ = writeln!(page, "\n rank  node              state  busy  where");
         for (rank, stack) in second.iter().take(MOST_ROWS) {
             let node = (*rank / settings.ranks_per_node.max(1)) as usize;
             let node = names.get(node).map_or("", String::as_str);
-            let place = judge::place(stack)
-                .map_or_else(|| format!("? {}", stack.why), |place| place.text(false));
-            let kernel = match stack.state.as_str() {
-                "D" | "Z" => format!(" [kernel: {}]", stack.wchan),
-                _ => String::new(),
-            };
-            let (state, cpu) = (&stack.state, stack.cpu);
-            _ = writeln!(page, " {rank:4}  {node:16}  {state:5}  {cpu:4.1}  {place}{kernel}");
+            page += &row(&rank.to_string(), node, stack);
         }
         if second.len() > MOST_ROWS {
             _ = writeln!(page, " and {} more", second.len() - MOST_ROWS);
@@ -176,8 +160,35 @@ fn are(ranks: &[u32]) -> String {
     format!("{} {}", named(ranks), if ranks.len() == 1 { "is" } else { "are" })
 }
 
+/// What a verdict says, in lines.
+pub(crate) fn sentences(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Moving(ranks) => {
+            format!("They do not hang: {} moved between two looks.\n", named(ranks))
+        }
+        Verdict::Odd { ranks, they, others } => {
+            format!("{} not where the others are:\n  {they}\n  {others}\n", are(ranks))
+        }
+        Verdict::CantTell { why, .. } => {
+            format!("Which rank holds up the others can't be told: {why}\n")
+        }
+    }
+}
+
+/// A line of the page: where one is.
+pub(crate) fn row(rank: &str, of: &str, stack: &Stack) -> String {
+    let place =
+        judge::place(stack).map_or_else(|| format!("? {}", stack.why), |place| place.text(false));
+    let kernel = match stack.state.as_str() {
+        "D" | "Z" => format!(" [kernel: {}]", stack.wchan),
+        _ => String::new(),
+    };
+    let (state, cpu) = (&stack.state, stack.cpu);
+    format!(" {rank:>4}  {of:16}  {state:5}  {cpu:4.1}  {place}{kernel}\n")
+}
+
 /// What comes from inside, as a terminal may show it.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 

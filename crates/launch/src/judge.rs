@@ -132,15 +132,15 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Judges two looks at all of `world` ranks.
+/// Judges two looks at ranks, all of `expected`.
 pub(crate) fn judge(
-    world: u32,
+    expected: impl IntoIterator<Item = u32>,
     first: &BTreeMap<u32, Stack>,
     second: &BTreeMap<u32, Stack>,
 ) -> Verdict {
     let places: BTreeMap<u32, Place> =
         second.iter().filter_map(|(rank, stack)| Some((*rank, place(stack)?))).collect();
-    let gone: Vec<u32> = (0..world).filter(|rank| !second.contains_key(rank)).collect();
+    let gone: Vec<u32> = expected.into_iter().filter(|rank| !second.contains_key(rank)).collect();
     let moved = |rank: &u32| match (first.get(rank), second.get(rank)) {
         // The whole stack: an import is in one line of the program for seconds.
         (Some(before), Some(now)) if !before.python.is_empty() => {
@@ -253,7 +253,7 @@ mod tests {
 
     #[track_caller]
     fn odd(world: u32, stacks: &[(u32, &str)]) -> (Vec<u32>, String, String) {
-        match judge(world, &look(stacks), &look(stacks)) {
+        match judge(0..world, &look(stacks), &look(stacks)) {
             Verdict::Odd { ranks, they, others } => (ranks, they, others),
             other => panic!("{other:?}"),
         }
@@ -274,7 +274,7 @@ mod tests {
         let other = WAITS.replace("line 14", "line 20").replace("all_reduce", "barrier");
         assert_eq!(odd(3, &[(0, WAITS), (1, &other), (2, WAITS)]).0, [1]);
         let verdict =
-            judge(2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
+            judge(0..2, &look(&[(0, WAITS), (1, &other)]), &look(&[(0, WAITS), (1, &other)]));
         assert!(
             matches!(verdict, Verdict::CantTell { why, .. } if why.contains("barrier") && why.contains("all_reduce"))
         );
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn no_guess_where_nothing_is_known() {
-        let verdict = |stacks: &[(u32, &str)]| judge(2, &look(stacks), &look(stacks));
+        let verdict = |stacks: &[(u32, &str)]| judge(0..2, &look(stacks), &look(stacks));
         assert!(
             matches!(verdict(&[(0, WAITS), (1, "")]), Verdict::CantTell { why, .. } if why.contains("rank 1"))
         );
@@ -300,20 +300,23 @@ mod tests {
         let one = look(&[(0, SLEEPS), (1, SLEEPS)]);
         let mut busy = one.clone();
         busy.values_mut().for_each(|stack| stack.cpu = 0.5);
-        let stuck = |looks: &BTreeMap<u32, Stack>| match judge(2, looks, looks) {
+        let stuck = |looks: &BTreeMap<u32, Stack>| match judge(0..2, looks, looks) {
             Verdict::CantTell { stuck, .. } => stuck,
             other => panic!("{other:?}"),
         };
         assert!(stuck(&one) && !stuck(&busy));
         assert!(stuck(&look(&[(0, WAITS), (1, WAITS)])));
         let deeper = look(&[(0, SLEEPS), (1, &SLEEPS.replace("line 12", "line 13"))]);
-        assert_eq!(judge(2, &one, &deeper), Verdict::Moving(vec![1]));
+        assert_eq!(judge(0..2, &one, &deeper), Verdict::Moving(vec![1]));
     }
 
     #[test]
     fn what_moves_does_not_hang() {
         let before = look(&[(0, WAITS), (1, &SLEEPS.replace("line 9", "line 8"))]);
-        assert_eq!(judge(2, &before, &look(&[(0, WAITS), (1, SLEEPS)])), Verdict::Moving(vec![1]));
+        assert_eq!(
+            judge(0..2, &before, &look(&[(0, WAITS), (1, SLEEPS)])),
+            Verdict::Moving(vec![1])
+        );
     }
 
     #[test]

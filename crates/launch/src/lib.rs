@@ -6,10 +6,14 @@
 //! this machine and one behind ssh are the same. The launcher's lines are the node's lease: without them the node ends.
 //! Where another system starts the nodes ([`slurm`], [`kubernetes`]), what it is to run is written down instead.
 //!
-//! Nothing here prints or opens a connection: the caller hands in commands to start and is told what happens.
+//! [`Outside`] looks at processes that anybody started, from their memory, with the same judgement.
+//!
+//! Nothing here prints, and but for the question to NCCL ([`ras`]) nothing opens a connection: the caller hands in commands to start and
+//! is told what happens.
 
 mod attempt;
 mod choices;
+mod cpython;
 mod error;
 mod event;
 mod evidence;
@@ -18,12 +22,17 @@ mod group;
 mod hang;
 mod judge;
 pub mod kubernetes;
+mod layouts;
 mod meet;
+mod memory;
 mod node;
+mod outside;
 pub mod plan;
 mod preflight;
+pub mod ras;
 mod settings;
 pub mod slurm;
+mod tree;
 mod words;
 mod yaml;
 
@@ -31,5 +40,6 @@ pub use choices::{Choice, INSIDE, container, torchrun, variables};
 pub use error::Error;
 pub use evidence::Evidence;
 pub use group::{Group, Outcome, Told};
+pub use outside::{Outside, Seen, Stands};
 pub use settings::{OnHang, Program, Settings, duration};
 pub use words::{quoted, shell_line};

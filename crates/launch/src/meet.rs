@@ -1,4 +1,4 @@
-//! Before the first step: nodes that can work together, an address at which they meet, and ranks that add up numbers.
+//! Before the first step: nodes that can work together, an address at which they meet, and ranks that all-reduce numbers.
 
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -108,7 +108,7 @@ impl Attempt<'_, '_> {
         Ok(Err(Outcome::Refused(reasons.join("\n"))))
     }
 
-    /// Has all ranks meet and add up numbers, where that is wanted, and judges what they measured.
+    /// Has all ranks meet and all-reduce numbers, where that is wanted, and judges what they measured.
     pub(crate) fn preflight(
         &mut self,
         master: &str,

@@ -231,19 +231,21 @@ impl Measured {
             }
             return found;
         }
-        self.rates(settings, &mut found);
+        self.rates(settings, names, &mut found);
         found
     }
 
     /// How fast it went, in words, and who is slow.
-    fn rates(&self, settings: &Settings, found: &mut Found) {
+    fn rates(&self, settings: &Settings, names: &[String], found: &mut Found) {
+        let name = |at: usize| names.get(at).map_or("", String::as_str);
         let per_node = settings.ranks_per_node.max(1);
         let nodes = settings.nodes as usize;
         let slowest = |rates: &mut dyn Iterator<Item = f64>| rates.min_by(f64::total_cmp);
         let all = slowest(&mut self.0.values().filter_map(|rank| Some(rank.all.as_ref()?.rate)));
         let size = self.0.values().find_map(|rank| Some(rank.all.as_ref()?.bytes)).unwrap_or(0);
         let world = settings.world();
-        let mut line = format!("before the first step: {world} ranks added up {} MiB", size >> 20);
+        let mut line =
+            format!("before the first step: all-reduce of {} MiB over {world} ranks", size >> 20);
         match all.filter(|_| world > 1) {
             Some(rate) => {
                 line += &format!(" at {} (busbw), and all sums are right", in_words(rate))
@@ -264,7 +266,7 @@ impl Measured {
             found.remarks.push(format!("within each machine: {}", range(least, most)));
             for (at, rate) in inside.iter().enumerate().filter(|(_, rate)| **rate < SLOW * most) {
                 let why = format!(
-                    "its own ranks add up at {}, those of the fastest machine at {}",
+                    "all-reduce over its own ranks at {}, on the fastest machine at {}",
                     in_words(*rate),
                     in_words(most)
                 );
@@ -317,7 +319,9 @@ impl Measured {
         for ((a, b), rate) in edges.iter().filter(|(edge, _)| !told.contains(*edge)) {
             if slow(*rate) {
                 found.remarks.push(format!(
-                    "nodes {a} and {b}: {} between them, where others have {}; which of the two is slow can't be told",
+                    "{} and {}: {} between them, where others have {}; which of the two is slow can't be told",
+                    name(*a),
+                    name(*b),
                     in_words(*rate),
                     in_words(most)
                 ));
@@ -343,7 +347,7 @@ impl Measured {
         };
         if rate < SLOW * link {
             found.remarks.push(format!(
-                "GPUs of one machine add up at {}, and NVLink of {gpu} gives {} one way: `sconce doctor` says whether it is up \
+                "all-reduce over the GPUs of one machine at {}, and NVLink of {gpu} gives {} one way: `sconce doctor` says whether it is up \
                  (cards without a bridge have none)",
                 in_words(rate),
                 in_words(link)
@@ -425,7 +429,7 @@ mod tests {
         assert_eq!(
             found.remarks,
             [
-                "before the first step: 12 ranks added up 256 MiB at 40.0 GB/s (busbw), and all sums are right",
+                "before the first step: all-reduce of 256 MiB over 12 ranks at 40.0 GB/s (busbw), and all sums are right",
                 "within each machine: 365 GB/s to 380 GB/s",
                 "between neighbours, one way: 46.0 GB/s to 48.0 GB/s",
             ]
@@ -447,7 +451,8 @@ mod tests {
         let mut one_line = ring(&[]);
         one_line[1].2 = 5.0;
         let (found, all) = bad(&measured(&[370.0; 4], &one_line), 4);
-        assert!(found.is_empty() && all.remarks[3].contains("which of the two"), "{all:?}");
+        assert!(found.is_empty() && all.remarks[3].starts_with("gpu1 and gpu2: "), "{all:?}");
+        assert!(all.remarks[3].contains("which of the two"), "{all:?}");
         // Two that are slow have all lines between them slow: who it is can't be told of all four.
         let (found, _) = bad(&measured(&[370.0; 4], &ring(&[1, 2])), 4);
         assert!(found.is_empty());

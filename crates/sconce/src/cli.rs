@@ -8,7 +8,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
+<<<<<<< HEAD
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
+=======
+    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, hang,
+>>>>>>> b15
     images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan,
     probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
     verify_signature, wait, wheel,
@@ -77,6 +81,7 @@ enum Command {
     Verify(Box<verify::Args>),
     Bench(Box<bench::Args>),
     Launch(Box<launch::Args>),
+    Hang(hang::Args),
     Plan(plan::Args),
     Facts(facts::Args),
     Monitor(Box<monitor::Args>),
@@ -144,6 +149,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
         Command::Launch(args) => launch::main(&global, &args),
+        Command::Hang(args) => hang::main(&args),
         Command::Plan(args) => plan::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Cdi(args) => cdi::main(&args),

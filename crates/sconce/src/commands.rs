@@ -14,6 +14,7 @@ pub mod exec;
 pub mod facts;
 pub mod finish;
 pub mod generate;
+pub mod hang;
 mod image_files;
 pub mod images;
 pub mod init;

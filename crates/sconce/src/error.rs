@@ -431,9 +431,13 @@ impl Kinded for sconce_launch::Error {
     fn kind(&self) -> Kind {
         use sconce_launch::Error as E;
         match self {
-            E::Setting { .. } | E::NoProgram => Kind::Usage,
+            E::Setting { .. }
+            | E::NoProgram
+            | E::NoProcess { .. }
+            | E::NoPython { .. }
+            | E::TwoJobs { .. } => Kind::Usage,
             E::Write { .. } => Kind::Storage,
-            E::Start { .. } => Kind::Machine,
+            E::Start { .. } | E::NotOurs { .. } => Kind::Machine,
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Args {
     /// Machines; as many as there are hosts, or 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     nodes: Option<u32>,
-    /// Machines that are reached over ssh, as in gpu1 or gpu[2-8]; sconce's address is each's own. May be given more
+    /// Machines that are reached over ssh, as in gpu1, gpu[2-8] or gpu1,lab; sconce's address is each's own. May be given more
     /// than once
     #[arg(long, value_name = "HOST", value_delimiter = ' ')]
     hosts: Vec<String>,
@@ -221,7 +221,9 @@ fn settings(
             let what = "a scheduler has its own way with machines that fail".to_owned();
             return Err(usage(what, "leave `--spares` out"));
         }
-        Engine::Slurm | Engine::Kubernetes if args.preflight.is_some() => {
+        Engine::Slurm | Engine::Kubernetes
+            if args.preflight.as_ref().is_some_and(|given| given != "never") =>
+        {
             let what =
                 "`--preflight` is made by the launcher, which a scheduler has not".to_owned();
             return Err(usage(what, "leave it out; `sconce bench` measures one machine in a job"));

@@ -1,6 +1,7 @@
-//! `sconce launch` and `sconce plan` as a person starts them, with a torch that only does what torchrun does and lets ranks add up
+//! `sconce launch`, `sconce hang` and `sconce plan` as a person starts them, with a torch that only does what torchrun does and lets ranks add up
 //! numbers: needs root, or user namespaces, and python3.
 
+mod hang;
 mod local;
 mod preflight;
 mod ssh;

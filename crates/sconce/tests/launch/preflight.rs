@@ -46,7 +46,7 @@ fn ranks_add_up_before_they_begin() {
     let options = ["--ranks", "3", "--preflight", "-e", "FAKE_GROUP=group"];
     let (code, out, err) = launch.says(&options);
     assert_eq!((code, out.lines().count()), (0, 3), "{out}{err}");
-    assert!(err.contains("before the first step: 3 ranks added up 8 MiB at"), "{err}");
+    assert!(err.contains("before the first step: all-reduce of 8 MiB over 3 ranks at"), "{err}");
     assert!(err.contains("and all sums are right"), "{err}");
     let logs = launch.evidence().join("logs");
     // What was measured is not in the log of the program.

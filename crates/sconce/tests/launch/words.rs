@@ -30,6 +30,14 @@ fn a_dry_run_says_what_would_run_and_why() {
         "{err}"
     );
     assert!(!world.path("launches").exists());
+    let hosts = ["--hosts", "gpu[1,3],lab", "--ranks", "1", IMAGE, "--", "train.py"];
+    let (code, out, err) = world.says(&[&["launch", "--dry-run"], &hosts[..]].concat());
+    assert_eq!(code, 0, "{err}");
+    for line in
+        ["# node 0, over ssh on gpu1", "# node 1, over ssh on gpu3", "# node 2, over ssh on lab"]
+    {
+        assert!(out.lines().any(|known| known == line), "{line}\n{out}");
+    }
 }
 
 #[test]
@@ -68,6 +76,8 @@ fn what_makes_no_sense_is_refused() {
         assert!(code == 2 && out.is_empty() && err.contains(part), "{words:?}: {code} {out} {err}");
     };
     refused(&["--hosts", "a[1-", IMAGE, "--", "x.py"], "a `[` is not closed");
+    refused(&["--hosts", "a,", "--ranks", "1", IMAGE, "--", "x.py"], "a name is missing");
+    refused(&["--hosts", "a,b,a", "--ranks", "1", IMAGE, "--", "x.py"], "named twice");
     refused(&["--hosts", "a a", "--ranks", "1", IMAGE, "--", "x.py"], "named twice");
     refused(
         &["--hosts=-oProxyCommand=x", "--ranks", "1", IMAGE, "--", "x.py"],
@@ -106,9 +116,18 @@ fn scripts_and_manifests_are_printed() {
         words("slurm", &["--pyxis"])
             .contains("--container-image='registry.example#lab/train@sha256:")
     );
+    // What is not wanted needs nobody who could do it.
+    assert!(words("slurm", &["--preflight=never"]).contains("srun"));
+    refused_before_the_first_step(&world);
     assert!(words("kubernetes", &[]).contains("completionMode: Indexed"));
     assert!(words("kubernetes", &["--kind", "jobset"]).contains("kind: JobSet"));
     assert!(words("kubernetes", &["--kind", "trainjob"]).contains("kind: TrainJob"));
+}
+
+fn refused_before_the_first_step(world: &World) {
+    let words = ["launch", "--engine", "slurm", "--ranks", "1", "--preflight", IMAGE, "--", "x.py"];
+    let (code, out, err) = world.says(&words);
+    assert!(code == 2 && out.is_empty() && err.contains("`--preflight`"), "{code} {out} {err}");
 }
 
 #[test]
