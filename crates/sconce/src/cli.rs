@@ -8,14 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-<<<<<<< HEAD
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
-=======
-    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, finish, generate, hang,
->>>>>>> b15
-    images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, plan,
-    probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust, verify,
-    verify_signature, wait, wheel,
+    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor,
+    plan, probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust,
+    verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
