@@ -21,6 +21,9 @@ exporter=127.0.0.1:$(free) server=127.0.0.1:$(free)
 
 "$sconce" monitor rules --format prometheus >"$work/sconce.rules.yml"
 promtool check rules "$work/sconce.rules.yml"
+sed '/^ *\(annotations:$\|summary: \|description: \)/d' "$work/sconce.rules.yml" >"$work/alerts.rules.yml"
+cp "$root/scripts/alerts.test.yml" "$work/"
+promtool test rules "$work/alerts.test.yml"
 # Shorter, so that a minute shows it.
 sed 's/for: [0-9]*s$/for: 1s/' "$work/sconce.rules.yml" >"$work/trial.rules.yml"
 
