@@ -16,6 +16,8 @@ const MOST_FRAMES: usize = 200;
 /// Bytes of a name.
 const LONGEST_NAME: u64 = 1024;
 const LONGEST_TABLE: u64 = 1 << 20;
+/// What `_PyRuntime` begins with, from 3.13 on.
+const COOKIE: &[u8] = b"xdebugpy";
 /// How often a thread is read that changes meanwhile.
 const TRIES: usize = 3;
 
@@ -66,7 +68,11 @@ impl Python {
                 let why = "its Python is 3.{minor}, and 3.10 to 3.13 are read";
                 NoStacks::Unread(why.replace("{minor}", &minor.to_string()))
             })?;
-            return Ok(Self { memory, runtime, layout });
+            let python = Self { memory, runtime, layout };
+            if minor >= 13 {
+                python.check_build().map_err(NoStacks::Unread)?;
+            }
+            return Ok(python);
         }
         let named = places.iter().any(|(name, _)| name.contains("python"));
         Err(match named {
@@ -75,7 +81,20 @@ impl Python {
         })
     }
 
-    /// The stacks of all threads, the main one last.
+    /// That it has a GIL. From 3.13 on `_PyRuntime` begins with a table of offsets, of which the first three words are these
+    /// (`Include/internal/pycore_debug_offsets.h`: cookie, version, free_threaded).
+    fn check_build(&self) -> Result<(), String> {
+        let cookie = self.memory.read(self.runtime, COOKIE.len());
+        if cookie.as_deref() != Some(COOKIE) {
+            return Err("its `_PyRuntime` does not begin as that of CPython does".to_owned());
+        }
+        match self.word(self.runtime, 16) {
+            Some(0) => Ok(()),
+            _ => Err("it is a free-threaded build, without a GIL, which is not read".to_owned()),
+        }
+    }
+
+    /// The stacks of all threads, the main one last. Where that one is not known whole there are none: by it a rank is judged.
     pub(crate) fn stacks(&self, main: u64) -> Result<String, String> {
         let mut threads = Vec::new();
         let mut interpreter = self.memory.pointer(self.runtime + self.layout.interpreters);
@@ -84,7 +103,8 @@ impl Python {
             let mut thread = self.memory.pointer(at.wrapping_add(self.layout.threads));
             while let Some(at) = thread.filter(|_| threads.len() < MOST_THREADS) {
                 let native = self.layout.native_id.and_then(|offset| self.word(at, offset));
-                threads.push((native, self.thread(at)));
+                let (text, whole) = self.thread(at);
+                threads.push((native, text, whole));
                 thread = self.memory.pointer(at.wrapping_add(self.layout.next_thread));
             }
             interpreter = self.memory.pointer(at.wrapping_add(self.layout.next_interpreter));
@@ -93,15 +113,25 @@ impl Python {
             return Err("its interpreter has no threads: it begins, or ends".to_owned());
         }
         // New threads come first in the list of the interpreter; after a fork only the number says which it is.
-        threads.sort_by_key(|(native, _)| *native == Some(main));
-        Ok(threads.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n"))
+        threads.sort_by_key(|(native, ..)| *native == Some(main));
+        match threads.last() {
+            Some((Some(native), ..)) if *native != main => {
+                return Err("its main thread is not among those that were read".to_owned());
+            }
+            Some((.., false)) => {
+                return Err("its main thread changed each time that it was read".to_owned());
+            }
+            _ => {}
+        }
+        Ok(threads.into_iter().map(|(_, text, _)| text).collect::<Vec<_>>().join("\n"))
     }
 
     fn word(&self, at: u64, offset: u64) -> Option<u64> {
         self.memory.u64(at.wrapping_add(offset))
     }
 
-    fn thread(&self, at: u64) -> String {
+    /// A thread in words, and whether its frames hang together.
+    fn thread(&self, at: u64) -> (String, bool) {
         let id = self.word(at, self.layout.thread_id).unwrap_or_default();
         let native = self.layout.native_id.and_then(|offset| self.word(at, offset));
         let native = native.map_or_else(String::new, |id| format!(" [{id}]"));
@@ -119,10 +149,13 @@ impl Python {
         if frames.is_empty() && whole {
             text += "  <no Python frame>\n";
         }
+        if frames.len() == MOST_FRAMES {
+            text += "  ...\n";
+        }
         if !whole {
             text += "  <it changed while it was read>\n";
         }
-        text
+        (text, whole)
     }
 
     /// The frames of a thread, innermost first, and whether they hang together.
@@ -169,13 +202,14 @@ impl Python {
             Some(bytecode) => {
                 let instruction = self.word(at, self.layout.instruction)?;
                 let offset = instruction.checked_sub(code.wrapping_add(bytecode))?;
-                line(&table, first, offset)
+                line(&table, first, offset)?
             }
             None => {
                 let index = self.memory.u32(at.wrapping_add(self.layout.instruction))?;
-                line_of_3_10(&table, first, index.checked_mul(2).unwrap_or(0).into())
+                line_of_3_10(&table, first, u64::from(index) * 2)?
             }
         };
+        // What the compiler adds by itself has no line; it is the function's.
         Some((file, line.unwrap_or(first), name))
     }
 
@@ -202,8 +236,9 @@ fn minor_of_name(name: &str) -> Option<u8> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The line of an instruction, by its offset in bytes (CPython, `InternalDocs/code_objects.md`, the location table of 3.11).
-fn line(table: &[u8], first: u32, offset: u64) -> Option<u32> {
+/// The line of an instruction, if it has one, by its offset in bytes (CPython, `InternalDocs/code_objects.md`, the location table
+/// of 3.11). Nothing where the table does not have the instruction.
+fn line(table: &[u8], first: u32, offset: u64) -> Option<Option<u32>> {
     let mut bytes = table.iter().copied();
     let (mut line, mut end) = (i64::from(first), 0);
     while let Some(head) = bytes.next() {
@@ -228,10 +263,14 @@ fn line(table: &[u8], first: u32, offset: u64) -> Option<u32> {
             _ => _ = bytes.next()?,
         }
         if offset < end {
-            return has_line.then_some(line).and_then(|line| u32::try_from(line).ok());
+            return numbered(line, has_line);
         }
     }
     None
+}
+
+fn numbered(line: i64, has_line: bool) -> Option<Option<u32>> {
+    if has_line { u32::try_from(line).ok().map(Some) } else { Some(None) }
 }
 
 /// Six bits a byte, the lowest first; the seventh says that more follow.
@@ -253,7 +292,7 @@ fn signed(value: u64) -> i64 {
 }
 
 /// The same of 3.10 (`Objects/lnotab_notes.txt`): pairs of how far an entry goes, and by how many lines.
-fn line_of_3_10(table: &[u8], first: u32, offset: u64) -> Option<u32> {
+fn line_of_3_10(table: &[u8], first: u32, offset: u64) -> Option<Option<u32>> {
     let (mut line, mut end) = (i64::from(first), 0);
     for pair in table.chunks_exact(2) {
         end += u64::from(pair[0]);
@@ -262,7 +301,7 @@ fn line_of_3_10(table: &[u8], first: u32, offset: u64) -> Option<u32> {
             line += i64::from(by);
         }
         if offset < end {
-            return (by != i8::MIN).then_some(line).and_then(|line| u32::try_from(line).ok());
+            return numbered(line, by != i8::MIN);
         }
     }
     None
@@ -279,7 +318,7 @@ mod tests {
         let at = |offset| line(&table, 10, offset);
         assert_eq!(
             [at(0), at(2), at(4), at(6), at(8), at(22)],
-            [Some(10), Some(10), Some(13), None, Some(12), Some(12)]
+            [Some(10), Some(10), Some(13), None, Some(12), Some(12)].map(Some)
         );
         assert_eq!(at(24), None);
         for junk in [&[][..], &[0], &[0xf0], &[0xe8, 0xff, 0xff], &[0xff; 64]] {
@@ -287,7 +326,8 @@ mod tests {
         }
         let table = [4, 0, 6, 2, 2, 0x80, 2, 0xff];
         let at = |offset| line_of_3_10(&table, 5, offset);
-        assert_eq!([at(0), at(4), at(10), at(12), at(14)], [Some(5), Some(7), None, Some(6), None]);
+        assert_eq!([at(0), at(4), at(10), at(12)], [Some(5), Some(7), None, Some(6)].map(Some));
+        assert_eq!(at(14), None);
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub(crate) struct Process {
 pub(crate) fn below(root: u32) -> Vec<Process> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-        children.entry(stat(pid, pid, 3).unwrap_or_default() as u32).or_default().push(pid);
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        let fields = fields(&format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = fields.split_whitespace().nth(1).and_then(|parent| parent.parse().ok());
+        children.entry(parent.unwrap_or(0)).or_default().push(pid);
     }
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut open = vec![(root, 0)];
@@ -64,10 +66,12 @@ impl Process {
         letter(self.pid, self.pid).unwrap_or_else(|| "gone".to_owned())
     }
 
-    /// Ticks of a clock that its threads used.
+    /// Ticks of a clock that all its threads used: utime and stime of proc(5).
     pub(crate) fn ticks(&self) -> u64 {
-        let of = |at| stat(self.pid, self.pid, at).unwrap_or_default();
-        of(13) + of(14)
+        let text = fields(&format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // The 14th and 15th; `fields` begins with the third.
+        let used = text.split_whitespace().skip(11).take(2);
+        used.filter_map(|field| field.parse::<u64>().ok()).sum()
     }
 
     /// What each of its threads waits for, a line each.
@@ -99,17 +103,12 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What stands behind the name of a thread in its `stat`.
-fn rest(pid: u32, thread: u32) -> Option<String> {
-    let text = read(&format!("/proc/{pid}/task/{thread}/stat"));
-    Some(text.rsplit_once(')')?.1.to_owned())
-}
-
-/// A field of `stat`, counted from 0 as proc(5) has them less one.
-fn stat(pid: u32, thread: u32, field: usize) -> Option<u64> {
-    rest(pid, thread)?.split_whitespace().nth(field - 2)?.parse().ok()
+/// What stands behind the name in a `stat`: its fields from the third on.
+fn fields(path: &str) -> Option<String> {
+    Some(read(path).rsplit_once(')')?.1.to_owned())
 }
 
 fn letter(pid: u32, thread: u32) -> Option<String> {
-    rest(pid, thread)?.split_whitespace().next().map(str::to_owned)
+    let fields = fields(&format!("/proc/{pid}/task/{thread}/stat"))?;
+    fields.split_whitespace().next().map(str::to_owned)
 }

@@ -118,14 +118,18 @@ fn what_works_and_what_waits_is_not_called_a_hang() {
     drop(job);
     let job = Job::start(
         &world,
-        "import os, time\nos.write(1, b'here\\n')\ntime.sleep(600)\n",
+        "import os, threading, time\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()\n\
+         os.write(1, b'here\\n')\ntime.sleep(600)\n",
         (1, 1),
         &[],
         &[],
     );
     let (code, out, err) = world.says(&["hang", &job.pid()]);
     assert_eq!(code, 12, "{out}{err}");
-    assert!(out.contains("train.py:3 in <module>"), "{out}");
+    assert!(out.contains("train.py:4 in <module>"), "{out}");
+    // Another thread than the main one works.
+    let busy = out.lines().filter_map(|line| line.strip_prefix("processors kept busy: "));
+    assert!(busy.map(|share| share.parse::<f64>().unwrap()).any(|share| share > 0.0), "{out}");
 }
 
 #[test]
