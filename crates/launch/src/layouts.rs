@@ -2,7 +2,7 @@
 //!
 //! Offsets in bytes on 64-bit Linux, by `offsetof` over the release's own headers (`Include/internal` of CPython 3.10.13, 3.11.7,
 //! 3.12.1 and 3.13.0; `_PyRuntimeState`, `PyInterpreterState`, `PyThreadState`, `_PyInterpreterFrame`, `PyFrameObject`, `PyCodeObject`,
-//! `PyASCIIObject`), November 2026. Builds without the GIL and debug builds have others, and are not read.
+//! `PyASCIIObject`), November 2026. Builds without the GIL have others, and are refused. Other patch releases are taken to have the same.
 
 /// One release.
 #[derive(Debug)]

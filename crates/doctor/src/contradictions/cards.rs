@@ -1,10 +1,11 @@
 //! What a card says of itself beside what cards of its name are.
 
-use sconce_facts::{Capability, DriverVersion};
+use sconce_facts::{Capability, DriverVersion, Gpu};
 
 use super::{module, shown};
 use crate::rules;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Pci, Snapshot};
+use crate::state::Device;
 
 /// Names that stand for no product: of samples, and where the driver's list of names lacks the card.
 const NAMELESS: &[&str] = &["graphicsdevice", "unknown", ""];
@@ -22,16 +23,14 @@ pub(super) fn products(snapshot: &Snapshot) -> Vec<String> {
         let named =
             known.name.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()));
         let other = named.is_some_and(|named| !model.contains(&plain(named)));
-        (other && !NAMELESS.contains(&model)).then(|| {
-            format!(
-                "{} is called so, yet by its PCI id, {}, it is a {}",
-                device.name(),
-                pci.device,
-                known.name
-            )
-        })
+        (other && !NAMELESS.contains(&model)).then(|| is_another(&device, pci, known))
     });
     found.collect()
+}
+
+fn is_another(device: &Device<'_>, pci: &Pci, known: &Gpu) -> String {
+    let (name, id) = (device.name(), &pci.device);
+    format!("{name} is called so, yet by its PCI id, {id}, it is a {}", known.name)
 }
 
 /// Forms of cards as names of the driver's list have them: `NVIDIA A100-SXM4-80GB`, `NVIDIA H100 PCIe`.
@@ -56,14 +55,7 @@ pub(super) fn forms(snapshot: &Snapshot) -> Vec<String> {
         let sizes = gigabytes(&gpu.model).zip(gigabytes(&known.name));
         let other = forms.is_some_and(|(own, known)| own != known)
             || sizes.is_some_and(|(own, known)| own != known);
-        other.then(|| {
-            format!(
-                "{} is called so, yet by its PCI id, {}, it is a {}",
-                device.name(),
-                pci.device,
-                known.name
-            )
-        })
+        other.then(|| is_another(&device, pci, known))
     });
     found.collect()
 }
@@ -104,7 +96,7 @@ pub(super) fn capabilities(snapshot: &Snapshot) -> Vec<String> {
 const LEAST_MEMORY: u64 = 256 << 20;
 
 /// What a card shows of the GB of its name, which are GiB, in percent: the driver keeps some (79.6 of an H100's 80, 140.4 of
-/// an H200's 141; benches/runs), and a B200 of `180GB` has 192 by other counts.
+/// an H200's 141: crates/doctor/tests/snapshots). How far cards go that were not seen is assumed.
 const SHARES: [u64; 2] = [85, 110];
 
 pub(super) fn memory(snapshot: &Snapshot) -> Vec<String> {
