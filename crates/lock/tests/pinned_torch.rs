@@ -51,6 +51,24 @@ fn a_name_that_no_index_has_beside_a_torch() {
     assert!(hint.contains("no index has `pytorch3d`"), "{hint}");
 }
 
+/// A package that needs an old torch beside a torch that is named: the refusal names the package.
+#[test]
+fn a_package_for_an_old_torch_beside_a_newer_one() {
+    let words = "Because torchvision==0.15.2 depends on torch==2.0.1 and you require torch==2.5.1, we can conclude that \
+                 torchvision==0.15.2 cannot be used.";
+    let mut world = World {
+        unmet: ["3.9", "3.10", "3.11", "3.12", "3.13"]
+            .map(|python| ("torchvision==0.15.2", python, words))
+            .into(),
+        ..World::default()
+    };
+    let spec = "[environment]\nrequirements = ['torch==2.5.1', 'torchvision==0.15.2']";
+    let error = lock(spec, &mut world).unwrap_err().to_string();
+    assert!(error.contains("torchvision==0.15.2 depends on torch==2.0.1"), "{error}");
+    let asked = world.asked.iter().flat_map(|asked| &asked.requirements);
+    assert!(asked.into_iter().all(|asked| asked != "torch==2.0.1"));
+}
+
 const OWN_EXTRAS: &[&str] = &[
     "numpy>=1.17",
     "torch>=2.6; extra == 'all'",

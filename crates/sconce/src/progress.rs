@@ -1,7 +1,8 @@
 //! Progress on standard error: a line that moves on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -111,43 +112,76 @@ impl Drop for Line {
     }
 }
 
-/// Lines now and then, where nothing can move.
+/// Lines now and then, where nothing can move; also of a stage of which nothing comes, so that none looks as if it hung.
 struct Plain {
     what: String,
-    total: Option<u64>,
     begun: Instant,
-    state: Mutex<Said>,
+    state: Arc<Told>,
 }
 
-/// How far it is, and what was said last.
-struct Said {
+/// What a stage and the thread that tells of it share.
+#[derive(Default)]
+struct Told {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+/// How far a stage is.
+#[derive(Default)]
+struct State {
     done: u64,
-    then: u64,
-    at: Instant,
+    ended: bool,
+}
+
+impl Told {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how far the stage is, every so often until it ends.
+    fn tell(&self, what: &str, total: Option<u64>, begun: Instant) {
+        let (mut then, mut at) = (0, begun);
+        let mut state = self.state();
+        loop {
+            let left = PLAIN_EVERY.saturating_sub(at.elapsed());
+            let waited = self.ended.wait_timeout_while(state, left, |state| !state.ended);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.ended {
+                return;
+            }
+            let rate = (state.done - then) as f64 / at.elapsed().as_secs_f64();
+            eprintln!("{what:16} {}", how_far(state.done, total, rate, begun.elapsed()));
+            (then, at) = (state.done, Instant::now());
+        }
+    }
 }
 
 impl Plain {
     fn new(what: String, total: Option<u64>) -> Self {
-        let begun = Instant::now();
-        Self { what, total, begun, state: Mutex::new(Said { done: 0, then: 0, at: begun }) }
+        let (begun, state) = (Instant::now(), Arc::new(Told::default()));
+        let (told, name) = (Arc::clone(&state), what.clone());
+        // Without a thread nothing is told before the end: no reason to fail.
+        let _ = thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || told.tell(&name, total, begun));
+        Self { what, begun, state }
     }
 }
 
 impl Stage for Plain {
     fn advance(&self, bytes: u64) {
-        let mut said = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        said.done += bytes;
-        let elapsed = said.at.elapsed();
-        if elapsed < PLAIN_EVERY {
-            return;
-        }
-        let rate = (said.done - said.then) as f64 / elapsed.as_secs_f64();
-        eprintln!("{:16} {}", self.what, how_far(said.done, self.total, rate));
-        (said.then, said.at) = (said.done, Instant::now());
+        self.state.state().done += bytes;
     }
 
     fn end(self: Box<Self>, summary: &str) {
         eprintln!("{}", ended(&self.what, summary, self.begun));
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.state.state().ended = true;
+        self.state.ended.notify_all();
     }
 }
 
@@ -156,15 +190,19 @@ fn ended(what: &str, summary: &str, begun: Instant) -> String {
 }
 
 /// How far a stage is, at `rate` bytes a second lately.
-fn how_far(done: u64, total: Option<u64>, rate: f64) -> String {
+fn how_far(done: u64, total: Option<u64>, rate: f64, elapsed: Duration) -> String {
     let speed = bytes_in_words(rate as u64);
     match total {
         Some(total) if done >= total => format!("all of {}, finishing", bytes_in_words(total)),
+        Some(total) if done == 0 || rate <= 0.0 => {
+            format!("{} of {}, {speed}/s", bytes_in_words(done), bytes_in_words(total))
+        }
         Some(total) => {
             let left = (total - done) as f64 / rate.max(1.0);
             let (done, total) = (bytes_in_words(done), bytes_in_words(total));
             format!("{done} of {total}, {:.0} s left, {speed}/s", left.ceil())
         }
+        None if done == 0 => format!("{} s so far", elapsed.as_secs()),
         None => format!("{}, {speed}/s", bytes_in_words(done)),
     }
 }
@@ -190,13 +228,16 @@ mod tests {
     #[test]
     fn an_estimate_goes_by_the_rate_of_late() {
         let gib = 1 << 30;
+        let how_far = |done, total, rate| how_far(done, total, rate, Duration::from_millis(10_010));
         assert_eq!(how_far(gib, Some(3 * gib), 1e8), "1.0 GiB of 3.0 GiB, 22 s left, 95.4 MiB/s");
         assert_eq!(
             how_far(3 * gib - 1, Some(3 * gib), 1e8),
             "3.0 GiB of 3.0 GiB, 1 s left, 95.4 MiB/s"
         );
         assert_eq!(how_far(3 * gib, Some(3 * gib), 0.0), "all of 3.0 GiB, finishing");
+        assert_eq!(how_far(gib, Some(3 * gib), 0.0), "1.0 GiB of 3.0 GiB, 0 B/s");
         assert_eq!(how_far(gib, None, 0.0), "1.0 GiB, 0 B/s");
+        assert_eq!(how_far(0, None, 0.0), "10 s so far");
     }
 
     #[test]

@@ -299,16 +299,21 @@ fn modules_that_protoc_generated_for_another_protobuf() {
             "_runtime_version.ValidateProtobufRuntimeVersion(\n    _runtime_version.Domain.PUBLIC,\n    {release},\n    '',\n)\n_builder.Build(x)\n"
         )
     };
-    let said = |protobuf: &str, tag: &str, modules: &[(&str, &str)]| {
-        let maker = Wheel::new("maker", "1.0").metadata("Requires-Dist: protobuf>=3");
+    let said_beside = |protobuf: &str, tag: &str, modules: &[(&str, &str)], of_protobuf: &str| {
+        let maker = Wheel::new("maker", "1.0")
+            .metadata("Requires-Dist: protobuf>=3\nRequires-Dist: other\n");
         let maker = modules.iter().fold(maker, |wheel, (name, text)| {
             wheel.file(name, format!("{HEAD}{text}").as_bytes())
         });
-        let world = World::new(&[Wheel::new("protobuf", protobuf).tag(tag), maker]);
+        let other = Wheel::new("other", "2.0").metadata(of_protobuf);
+        let world = World::new(&[Wheel::new("protobuf", protobuf).tag(tag), maker, other]);
         world.asks("exclude = []");
         let (code, said) = world.sconce(&["lock"]);
         assert_eq!(code, 0, "{said}");
         said
+    };
+    let said = |protobuf: &str, tag: &str, modules: &[(&str, &str)]| {
+        said_beside(protobuf, tag, modules, "Requires-Dist: protobuf>=3,<8")
     };
     let new = call("6,\n    31,\n    1");
     let found = said("5.29.5", TAG, &[("maker/a_pb2.py", &new)]);
@@ -317,6 +322,17 @@ fn modules_that_protoc_generated_for_another_protobuf() {
     assert!(found.contains(words), "{found}");
     let found = said("4.25.8", TAG, &[("maker/a_pb2.py", OLD)]);
     let words = "maker/a_pb2.py was generated for protobuf below 4 and can't be imported with protobuf 4.25.8: `protobuf<4`";
+    assert!(found.contains(words), "{found}");
+    // What another package forbids is no way out.
+    let found =
+        said_beside("4.25.8", TAG, &[("maker/a_pb2.py", &new)], "Requires-Dist: protobuf<5.0");
+    let words = "can't be imported with protobuf 4.25.8, and other 2.0 asks for `protobuf<5.0`: an older maker \
+                 (`maker<1.0` among the requirements) may fit";
+    assert!(found.contains(words), "{found}");
+    assert!(!found.contains("protobuf>=6.31.1`"), "{found}");
+    let found =
+        said_beside("4.25.8", TAG, &[("maker/a_pb2.py", OLD)], "Requires-Dist: protobuf>=4");
+    let words = "can't be imported with protobuf 4.25.8, and other 2.0 asks for `protobuf>=4`: another maker than 1.0 may fit";
     assert!(found.contains(words), "{found}");
     let fitting = call("5,\n    27,\n    0");
     for (protobuf, tag, modules) in [

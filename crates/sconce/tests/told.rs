@@ -20,6 +20,15 @@ fn lock(world: &World, words: &[&str]) -> String {
     said
 }
 
+/// Where no line can move, one that takes long says so.
+#[test]
+fn a_resolver_that_takes_long() {
+    let world = World::new(&[Wheel::new("a", "1.0")]);
+    fs::write(world.path("waits"), "10.5").unwrap();
+    let said = lock(&world, &[]);
+    assert!(said.contains("locking          10 s so far\n"), "{said}");
+}
+
 #[test]
 fn an_extra_that_there_is_not() {
     let wheel = |metadata: &str| Wheel::new("a", "1.0").metadata(metadata).file("a.py", b"x = 1\n");

@@ -32,6 +32,12 @@ impl Resolution<'_> {
         })
     }
 
+    /// Whether the requirements themselves allow a release of torch.
+    pub(super) fn may_be(&self, version: &str) -> bool {
+        let Ok(version) = version.parse() else { return false };
+        self.asked_of_torch().is_none_or(|asked| asked.contains(&version))
+    }
+
     /// What the requirements themselves ask of torch, if anything.
     fn asked_of_torch(&self) -> Option<VersionSpecifiers> {
         let base = self.request.bases.first().copied()?;

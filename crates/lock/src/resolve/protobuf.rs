@@ -1,12 +1,27 @@
 //! Packages with modules that protoc generated for another protobuf than the one in the set, where METADATA allows it all
 //! the same.
 
-use pep440_rs::Version;
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 
 use super::Resolution;
 use crate::document::Wheel;
 use crate::index::Generated;
 use crate::source::SOURCE;
+
+/// The last release before 4.21, which follows 3.20 (<https://protobuf.dev/support/version-support/>, "Python").
+const LAST_BEFORE_4: [u64; 3] = [3, 20, 3];
+
+/// Why a module can't be imported with a release of protobuf, and with which one it can.
+struct Fault {
+    why: String,
+    /// What asks for a protobuf that it fits: ">=6.31.1".
+    fits: VersionSpecifiers,
+    /// One such release.
+    release: Version,
+    /// Whether the module is too new for the protobuf that is there.
+    too_new: bool,
+}
 
 impl Resolution<'_> {
     /// Says of a set which packages can't import what protoc generated for them. Of a package with modules for several
@@ -18,33 +33,79 @@ impl Resolution<'_> {
         let others: Vec<Wheel> = wheels.iter().filter(asked).cloned().collect();
         let is_native = !protobuf.file.ends_with("-any.whl");
         let answers = self.index.generated(&others);
-        for (Wheel { name, version: own, .. }, answer) in others.iter().zip(answers) {
+        let mut found = Vec::new();
+        for (wheel, answer) in others.iter().zip(answers) {
             let Ok(modules) = answer else { continue };
             let faults = modules.iter().map(|module| fault(module, &version, is_native));
-            let faults: Option<Vec<String>> = faults.collect();
-            if let Some(fault) = faults.as_deref().and_then(<[String]>::first) {
-                self.explanation.note(format!("{name} {own}: {fault}"));
+            let faults: Option<Vec<Fault>> = faults.collect();
+            found.extend(faults.and_then(|all| all.into_iter().next()).map(|fault| (wheel, fault)));
+        }
+        if found.is_empty() {
+            return;
+        }
+        let asks = self.asks_of_protobuf(&others);
+        for (Wheel { name, version, .. }, Fault { why, fits, release, too_new }) in found {
+            let forbids = asks.iter().find(|(.., allowed)| !allowed.contains(&release));
+            let way_out = match forbids {
+                None => {
+                    format!(": `protobuf{fits}` among the requirements asks for one that it fits")
+                }
+                Some((who, text, _)) => {
+                    let other = match too_new {
+                        true => {
+                            format!("an older {name} (`{name}<{version}` among the requirements)")
+                        }
+                        false => format!("another {name} than {version}"),
+                    };
+                    format!(", and {who} asks for `{text}`: {other} may fit")
+                }
+            };
+            self.explanation.note(format!("{name} {version}: {why}{way_out}"));
+        }
+    }
+
+    /// What packages ask of protobuf: which, in what words, and what that allows.
+    fn asks_of_protobuf(&mut self, wheels: &[Wheel]) -> Vec<(String, String, VersionSpecifiers)> {
+        let mut found = Vec::new();
+        for (wheel, lines) in wheels.iter().zip(self.index.requires(wheels)) {
+            for line in lines.unwrap_or_default() {
+                let Ok(asked) = line.parse::<Requirement<VerbatimUrl>>() else { continue };
+                // Under a marker of an extra it holds for those who ask for that one.
+                if asked.name.as_ref() != "protobuf" || line.contains("extra ==") {
+                    continue;
+                }
+                if let Some(VersionOrUrl::VersionSpecifier(allowed)) = asked.version_or_url {
+                    let who = format!("{} {}", wheel.name, wheel.version);
+                    let text: String = allowed.to_string().split_whitespace().collect();
+                    found.push((who, format!("protobuf{text}"), allowed));
+                }
             }
         }
+        found
     }
 }
 
 /// Why a module can't be imported with a release of protobuf; nothing where it can.
-fn fault(module: &Generated, protobuf: &Version, is_native: bool) -> Option<String> {
+fn fault(module: &Generated, protobuf: &Version, is_native: bool) -> Option<Fault> {
     let Generated { of, least, below } = module;
     let part = |at: usize| protobuf.release().get(at).copied().unwrap_or_default();
+    let fault = |generated: String, fits: &str, release: [u64; 3], too_new| {
+        Some(Fault {
+            why: format!(
+                "{of} was generated for protobuf {generated} and can't be imported with protobuf {protobuf}"
+            ),
+            fits: fits.parse().ok()?,
+            release: Version::new(release),
+            too_new,
+        })
+    };
     if let Some(least) = least.filter(|least| [part(0), part(1), part(2)] < *least) {
         let [major, minor, patch] = least;
-        return Some(format!(
-            "{of} was generated for protobuf {major}.{minor}.{patch} or newer and can't be imported with protobuf {protobuf}: \
-             `protobuf>={major}.{minor}.{patch}` among the requirements asks for one that it fits"
-        ));
+        let text = format!("{major}.{minor}.{patch}");
+        return fault(format!("{text} or newer"), &format!(">={text}"), least, true);
     }
     let below = below.filter(|below| is_native && part(0) >= *below)?;
-    Some(format!(
-        "{of} was generated for protobuf below {below} and can't be imported with protobuf {protobuf}: `protobuf<{below}` among \
-         the requirements asks for one that it fits"
-    ))
+    fault(format!("below {below}"), &format!("<{below}"), LAST_BEFORE_4, false)
 }
 
 #[cfg(test)]

@@ -229,6 +229,7 @@ impl Resolution<'_> {
                 if self.spec.environment.torch == TorchRequest::Newest
                     && let Some((version, old)) = words.into_iter().find_map(old_torch_in)
                     && self.request.torch != TorchRequest::Versions(old.clone())
+                    && self.may_be(version)
                 {
                     self.explanation.note(format!(
                         "torch {version} is what your requirements ask for: older ones than 2.1 are taken for that alone"

@@ -16,7 +16,8 @@ use sconce_lock::{
 };
 use sconce_testkit::{PackageIndex, Wheel};
 
-/// Answers with the wheels in `pylock`, but for those whose override never holds; fails with the words in `fails`.
+/// Answers with the wheels in `pylock`, but for those whose override never holds; after the seconds in `waits`; fails with the
+/// words in `fails`.
 const UV: &str = r#"#!/bin/sh
 [ "$1" = --version ] && echo 'uv 99.0.0' && exit
 here=${0%/*}
@@ -26,6 +27,7 @@ while [ $# -gt 0 ]; do
   [ "$1" = --overrides ] && without=$(sed -n "s/ ; python_version < '0'//p" $2)
   shift
 done
+[ -e $here/waits ] && sleep $(cat $here/waits)
 [ -e $here/fails ] && cat $here/fails >&2 && exit 2
 [ -n "$out" ] || exit 0
 echo 'lock-version = "1.0"' >$out
