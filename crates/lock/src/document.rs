@@ -277,7 +277,7 @@ impl Lock {
             return Ok(());
         }
         let what = format!("it was made for {}, now it is {}", self.spec.short(), digest.short());
-        Err(Error::LockStale { what })
+        Err(Error::LockStale { of: spec.files(), what })
     }
 
     /// The wheel of a package, by its normalised name.

@@ -233,8 +233,10 @@ pub enum Error {
     #[error("there is no sconce.lock")]
     LockMissing,
     /// The lock is older than the specification.
-    #[error("sconce.lock is not of this sconce.toml: {what}")]
+    #[error("sconce.lock is not of this {of}: {what}")]
     LockStale {
+        /// The files that say what is needed: "sconce.toml and requirements.txt".
+        of: String,
         /// What changed.
         what: String,
     },
@@ -370,8 +372,12 @@ impl Error {
                 )
             }
             Self::LockMissing => Some("write it with `sconce lock`".into()),
-            Self::LockEdited { .. } | Self::LockSyntax { .. } => Some(
+            Self::LockEdited { .. } => Some(
                 "change sconce.toml instead, and write the lock anew with `sconce lock --upgrade`".into(),
+            ),
+            Self::LockSyntax { .. } => Some(
+                "take back the one that was committed, or write it anew with `sconce lock --upgrade`, which takes the newest of all"
+                    .into(),
             ),
             Self::LockStale { .. } => Some("bring it up to date with `sconce lock`".into()),
             Self::Misfit { .. } => Some(

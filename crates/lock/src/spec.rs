@@ -388,6 +388,26 @@ impl Spec {
         Digest::of(text.as_bytes())
     }
 
+    /// The files that say what is needed: "sconce.toml and requirements.txt".
+    pub(crate) fn files(&self) -> String {
+        let mut files: Vec<String> = Vec::new();
+        if let Requirements::File(file) = &self.environment.requirements {
+            let all = [&file.path].into_iter().chain(file.included.iter().map(|one| &one.path));
+            let folder = self.leads.folder();
+            let named = all.map(|path| path.strip_prefix(folder).unwrap_or(path));
+            files.extend(named.map(|path| path.display().to_string()));
+        }
+        // One file of requirements alone stands for a sconce.toml.
+        if files.first().is_none_or(|first| self.text != Self::stand_in(first)) {
+            files.insert(0, "sconce.toml".to_owned());
+        }
+        let last = files.pop().unwrap_or_default();
+        match files.is_empty() {
+            true => last,
+            false => format!("{} and {last}", files.join(", ")),
+        }
+    }
+
     /// The digest of what decides the wheels of a lock: `[environment]` and the Debian release.
     pub fn wheels_digest(&self) -> Digest {
         let environment = Environment { bytecode: true, ..self.environment.clone() };

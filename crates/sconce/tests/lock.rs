@@ -167,6 +167,27 @@ fn an_edit_elsewhere_asks_no_index() {
     world.says(&["lock", "--check"], 0, &["the lock fits"]);
 }
 
+/// Which files a lock is not of is said by their names, and of one that a merge has left in pieces how to get another.
+#[test]
+fn a_lock_that_is_stale_or_broken() {
+    let world = World::new(TOML);
+    world.write("sconce.toml", "[environment]\ntorch = false\nrequirements = \"needs.txt\"\n");
+    world.write("needs.txt", "einops\n-r more.txt\n");
+    world.write("more.txt", "rich\n");
+    world.says(&["lock"], 0, &[]);
+    world.write("more.txt", "rich>=1\n");
+    let stale = "sconce.lock is not of this sconce.toml, needs.txt and more.txt: it was made for";
+    world.says(&["lock", "--check"], 1, &[stale]);
+    fs::remove_file(world.path("project/sconce.toml")).unwrap();
+    fs::remove_file(world.path("project/needs.txt")).unwrap();
+    world.write("requirements.txt", "einops\n");
+    let stale = "sconce.lock is not of this requirements.txt: it was made for";
+    world.says(&["lock", "--check"], 1, &[stale]);
+    let lock = world.read("sconce.lock");
+    world.write("sconce.lock", &format!("<<<<<<< HEAD\n{lock}"));
+    world.says(&["lock"], 3, &["take back the one that was committed", "sconce lock --upgrade"]);
+}
+
 #[test]
 fn add_and_remove_edit_and_lock_in_one_go() {
     let world = World::new(TOML);
