@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cpython::{NoStacks, Python};
 use crate::error::Error;
@@ -14,6 +14,8 @@ use crate::hang::{self, BETWEEN};
 use crate::judge::{self, Verdict, judge, named};
 use crate::tree::{self, Process};
 
+/// Between the two looks so often: a job that goes on step by step is caught at another place.
+const GLANCES: Duration = Duration::from_millis(100);
 /// How long processors are counted for.
 const COUNTED: Duration = Duration::from_millis(500);
 /// Ticks of the kernel's clock in a second (`USER_HZ`, the same on all of Linux's own processors).
@@ -155,7 +157,30 @@ impl Outside {
         stacks
     }
 
-    /// Two looks: the page, and what they say. Stacks of all threads go into the evidence.
+    /// Which processes are somewhere else than at the first look, at any moment until the second.
+    fn moved_since(&self, first: &BTreeMap<usize, Stack>) -> BTreeSet<usize> {
+        let until = Instant::now() + BETWEEN;
+        let mut moved = BTreeSet::new();
+        while Instant::now() < until {
+            thread::sleep(GLANCES);
+            let still = first.iter().filter(|(_, stack)| !stack.python.is_empty());
+            let still: Vec<_> = still.filter(|(at, _)| !moved.contains(*at)).collect();
+            for (at, before) in still {
+                let (process, python) = &self.pythons[*at];
+                let now =
+                    python.as_ref().ok().and_then(|python| python.stacks(process.inner()).ok());
+                if now.is_some_and(|now| {
+                    judge::main_thread(&now) != judge::main_thread(&before.python)
+                }) {
+                    moved.insert(*at);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Two looks: the page, and what they say. Stacks of all threads go into the evidence. `counted` tells after the second how
+    /// many collectives NCCL has counted since before the first, where it can be asked.
     ///
     /// # Errors
     /// Evidence can't be written.
@@ -163,10 +188,12 @@ impl Outside {
         &self,
         evidence: Option<&Evidence>,
         more: &[String],
+        counted: impl FnOnce() -> Option<u64>,
     ) -> Result<(String, Stands), Error> {
         let first = self.look();
-        thread::sleep(BETWEEN);
+        let moved = self.moved_since(&first);
         let second = self.look();
+        let counted = counted().filter(|more| *more > 0);
         let by_rank = |look: &BTreeMap<usize, Stack>| -> BTreeMap<u32, Stack> {
             let ranks = self.ranks.iter();
             ranks
@@ -178,16 +205,32 @@ impl Outside {
         };
         let mut page = String::new();
         let stands = if self.ranks.is_empty() {
-            self.without_ranks(&first, &second, &mut page)
+            self.without_ranks(&first, &second, &moved, &mut page)
         } else {
+            let moved = self.ranks.iter().filter(|(_, at)| moved.contains(at));
+            let moved: Vec<u32> = moved.map(|(rank, _)| *rank).collect();
             let verdict = judge(self.expected.iter().copied(), &by_rank(&first), &by_rank(&second));
+            let verdict = match verdict {
+                Verdict::Odd { .. } | Verdict::CantTell { .. } if !moved.is_empty() => {
+                    Verdict::Moving(moved)
+                }
+                verdict => verdict,
+            };
+            let stands = match (&verdict, counted) {
+                (Verdict::Moving(_), _) => Stands::Moving,
+                (_, Some(more)) => {
+                    _ = writeln!(
+                        page,
+                        "They do not hang: NCCL has counted {more} more collectives between the looks. At both of them:"
+                    );
+                    Stands::Moving
+                }
+                (Verdict::Odd { .. }, None) => Stands::Named,
+                (Verdict::CantTell { .. }, None) => Stands::CantTell,
+            };
             page += &hang::sentences(&verdict);
             self.others(&mut page);
-            match verdict {
-                Verdict::Moving(_) => Stands::Moving,
-                Verdict::Odd { .. } => Stands::Named,
-                Verdict::CantTell { .. } => Stands::CantTell,
-            }
+            stands
         };
         _ = writeln!(page, "\n rank  process           state  busy  where");
         for (at, stack) in second.iter().take(MOST_ROWS) {
@@ -223,9 +266,11 @@ impl Outside {
         &self,
         first: &BTreeMap<usize, Stack>,
         second: &BTreeMap<usize, Stack>,
+        between: &BTreeSet<usize>,
         page: &mut String,
     ) -> Stands {
         let moved = |at: &usize| match (first.get(at), second.get(at)) {
+            _ if between.contains(at) => true,
             (Some(before), Some(now)) if !before.python.is_empty() && !now.python.is_empty() => {
                 judge::main_thread(&before.python) != judge::main_thread(&now.python)
             }

@@ -50,6 +50,16 @@ pub fn ask(address: SocketAddr) -> Result<Vec<u8>, String> {
     asked().map_err(|error| error.to_string())
 }
 
+/// All collectives that the ranks of an answer have counted: it only grows while they go on.
+#[must_use]
+pub fn counted(answer: &[u8]) -> Option<u64> {
+    let answer = serde_json::from_slice::<Value>(answer).ok()?;
+    let ranks = answer["communicators"].as_array()?.iter();
+    let ranks = ranks.flat_map(|one| one["ranks"].as_array().into_iter().flatten());
+    let counts = ranks.flat_map(|rank| rank["collective_counts"].as_object().into_iter().flatten());
+    Some(counts.filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add))
+}
+
 /// Collectives that ranks of a communicator have counted differently, a line each.
 #[must_use]
 pub fn counts(answer: &[u8]) -> Vec<String> {
@@ -106,6 +116,9 @@ mod tests {
             said.len() == 1 && said[0].contains("AllReduce differently: rank 0: 6, rank 1: 5"),
             "{said:?}"
         );
+        assert_eq!(counted(answer), Some(11));
+        assert_eq!(counted(br#"{"communicators": []}"#), Some(0));
+        assert!([&b"{}"[..], b"\0", b"[]"].iter().all(|answer| counted(answer).is_none()));
         assert!(counts(b"{}")[0].starts_with("NCCL answers: 0"));
         assert!(counts(b"\0")[0].contains("not known"));
     }

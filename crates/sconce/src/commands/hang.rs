@@ -1,6 +1,7 @@
 //! `sconce hang`.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ const DUMPS: [&str; 2] = ["TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP
 /// Look at processes that make no progress: where each rank is, and who is not where the others are
 ///
 /// PID and all below it, whoever started them: torchrun, a container of any engine. Python's stacks (3.10 to 3.13) are read from the
-/// memory of each process twice, two seconds apart; no process is stopped, and nothing is written to one. NCCL is asked where its RAS port
-/// answers. Exit code: 0 ranks moved between the looks; 1 none moved, and one is not where the others are; 12 none moved, and
+/// memory of each process for three seconds; no process is stopped, and nothing is written to one. NCCL is asked, before and after, where its
+/// RAS port answers. Exit code: 0 ranks moved, or NCCL counted more collectives; 1 none moved, and one is not where the others are; 12 none moved, and
 /// who holds up whom can't be told; 2 there is nothing to look at; 8 it is not ours to look at.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -56,11 +57,16 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
     let outside = Outside::find(args.pid)?;
     let evidence = args.output.as_ref().map(|given| folder(given)).transpose()?;
     let mut lines = Vec::new();
-    nccl(&outside, evidence.as_ref(), &mut lines)?;
+    let ports = ports(&outside, &mut lines);
+    let before = nccl(&ports, evidence.as_ref(), &mut lines)?;
     for seen in outside.seen() {
         dumps(&seen, evidence.as_ref(), &mut lines)?;
     }
-    let (page, stands) = outside.page(evidence.as_ref(), &lines)?;
+    let counted = || {
+        let now: Vec<_> = ports.iter().map(Port::ask).collect();
+        total(&now)?.checked_sub(before?)
+    };
+    let (page, stands) = outside.page(evidence.as_ref(), &lines, counted)?;
     println!("{}", page.trim_end());
     Ok(ExitCode::from(match stands {
         Stands::Moving => 0,
@@ -107,28 +113,19 @@ fn folder(given: &Path) -> Result<Evidence, Failure> {
     Ok(Evidence::of(folder))
 }
 
-/// Asks NCCL, once in each network namespace.
-fn nccl(
-    outside: &Outside,
-    evidence: Option<&Evidence>,
-    lines: &mut Vec<String>,
-) -> Result<(), Failure> {
-    let mut asked = Vec::new();
-    for seen in outside.seen().filter(|seen| seen.rank.is_some()) {
-        let Ok(namespace) = fs::read_link(format!("/proc/{}/ns/net", seen.pid)) else { continue };
-        let Some(address) = ras::address(seen.env.get("NCCL_RAS_ADDR").map(String::as_str)) else {
-            lines.push(format!(
-                "NCCL of process {} was not asked: its NCCL_RAS_ADDR is a name",
-                seen.pid
-            ));
-            continue;
-        };
-        if asked.contains(&(namespace.clone(), address)) {
-            continue;
-        }
-        let path = format!("/proc/{}/ns/net", seen.pid);
-        let elsewhere = fs::read_link("/proc/self/ns/net").ok().as_ref() != Some(&namespace);
-        asked.push((namespace, address));
+/// Where NCCL answers for ranks of one network namespace.
+struct Port {
+    /// A process that is in there.
+    pid: u32,
+    /// Whether we are not.
+    elsewhere: bool,
+    address: SocketAddr,
+}
+
+impl Port {
+    fn ask(&self) -> Result<Vec<u8>, String> {
+        let &Self { pid, elsewhere, address } = self;
+        let path = format!("/proc/{pid}/ns/net");
         // The thread that has entered the namespace ends with the question.
         let question = thread::spawn(move || {
             if elsewhere {
@@ -141,18 +138,58 @@ fn nccl(
             }
             ras::ask(address)
         });
-        let answer = question.join().unwrap_or_else(|_| Err("the question failed".to_owned()));
-        match answer {
-            Ok(answer) => {
-                lines.extend(ras::counts(&answer));
-                if let Some(evidence) = evidence {
-                    evidence.keep(&format!("nccl-ras-{}.json", asked.len()), &answer)?;
-                }
-            }
-            Err(why) => lines.push(format!("NCCL's RAS port {address} did not answer: {why}")),
+        question.join().unwrap_or_else(|_| Err("the question failed".to_owned()))
+    }
+}
+
+/// One of each network namespace.
+fn ports(outside: &Outside, lines: &mut Vec<String>) -> Vec<Port> {
+    let (mut ports, mut known) = (Vec::new(), Vec::new());
+    for seen in outside.seen().filter(|seen| seen.rank.is_some()) {
+        let pid = seen.pid;
+        let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net")) else { continue };
+        let Some(address) = ras::address(seen.env.get("NCCL_RAS_ADDR").map(String::as_str)) else {
+            lines.push(format!("NCCL of process {pid} was not asked: its NCCL_RAS_ADDR is a name"));
+            continue;
+        };
+        let elsewhere = fs::read_link("/proc/self/ns/net").ok().as_ref() != Some(&namespace);
+        if !known.contains(&(namespace.clone(), address)) {
+            known.push((namespace, address));
+            ports.push(Port { pid, elsewhere, address });
         }
     }
-    Ok(())
+    ports
+}
+
+/// Asks NCCL at each port, and says what came: how many collectives all have counted, where all answered.
+fn nccl(
+    ports: &[Port],
+    evidence: Option<&Evidence>,
+    lines: &mut Vec<String>,
+) -> Result<Option<u64>, Failure> {
+    let answers: Vec<_> = ports.iter().map(Port::ask).collect();
+    for (at, (answer, port)) in answers.iter().zip(ports).enumerate() {
+        match answer {
+            Ok(answer) => {
+                lines.extend(ras::counts(answer));
+                if let Some(evidence) = evidence {
+                    evidence.keep(&format!("nccl-ras-{}.json", at + 1), answer)?;
+                }
+            }
+            Err(why) => {
+                lines.push(format!("NCCL's RAS port {} did not answer: {why}", port.address));
+            }
+        }
+    }
+    Ok(total(&answers))
+}
+
+/// The collectives that are counted in all answers; nothing where one is missing.
+fn total(answers: &[Result<Vec<u8>, String>]) -> Option<u64> {
+    let counts = answers.iter().map(|answer| ras::counted(answer.as_ref().ok()?));
+    counts
+        .collect::<Option<Vec<u64>>>()
+        .map(|counts| counts.into_iter().fold(0, u64::saturating_add))
 }
 
 /// Takes the dumps of torch's flight recorder that lie where the process was told to put them.

@@ -118,8 +118,8 @@ fn what_works_and_what_waits_is_not_called_a_hang() {
     drop(job);
     let job = Job::start(
         &world,
-        "import os, threading, time\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()\n\
-         os.write(1, b'here\\n')\ntime.sleep(600)\n",
+        "import os, threading, time\nthreading.Thread(target=lambda: all(iter(lambda: 1, 0)), daemon=True).start()\n\
+         threading.Timer(0.5, os.write, (1, b'here\\n')).start()\ntime.sleep(600)\n",
         (1, 1),
         &[],
         &[],
@@ -164,6 +164,36 @@ fn what_nccl_and_torch_have_to_say_is_asked_for() {
     assert!(
         fs::read_to_string(world.path("evidence/nccl-ras-1.json")).unwrap().contains("AllReduce")
     );
+}
+
+/// Steps that are in one line for most of their time: a look that meets that line twice is no proof.
+#[test]
+fn what_goes_on_slowly_is_not_called_a_hang() {
+    let world = World::new();
+    let slow = "import os, time\nimport torch.distributed\n\ndef load():\n    time.sleep(0.7)\n\ndef work():\n    time.sleep(0.25)\n\n\
+        os.write(1, b'here\\n')\nif os.environ['RANK'] == '1':\n    while True:\n        load()\n        work()\n\
+        torch.distributed.all_reduce()\n";
+    let job = Job::start(&world, slow, (2, 2), &[], &[]);
+    let (code, out, err) = world.says(&["hang", &job.pid()]);
+    assert!(code == 0 && out.contains("They do not hang: rank 1 moved"), "{code} {out}{err}");
+    drop(job);
+    // All ranks sleep in one place whenever one looks, and NCCL counts on.
+    let counts = "import os, threading, time\n\
+        def answer():\n    import socket\n    server = socket.create_server(('127.0.0.1', 28028))\n    for count in range(1000):\n\
+        \x20       peer = server.accept()[0]\n        said = peer.makefile('rw')\n        said.readline()\n\
+        \x20       said.write('SERVER PROTOCOL 2\\n'); said.flush()\n\
+        \x20       for _ in range(2):\n            said.readline(); said.write('OK\\n'); said.flush()\n\
+        \x20       said.readline()\n\
+        \x20       said.write('{\"communicators\": [{\"ranks\": [{\"rank\": 0, \"collective_counts\": {\"AllReduce\": %d}}]}]}' % (6 + count))\n\
+        \x20       said.flush()\n        said.close(); peer.close()\n\
+        import fcntl, socket, struct\nprobe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        fcntl.ioctl(probe, 0x8914, struct.pack('16sh22x', b'lo', 0x41))\n\
+        if os.environ['RANK'] == '0':\n    threading.Thread(target=answer, daemon=True).start()\n    time.sleep(1)\n\
+        os.write(1, b'here\\n')\ntime.sleep(600)\n";
+    let job = Job::start(&world, counts, (2, 2), &["unshare", "--net"], &[]);
+    let (code, out, err) = world.says(&["hang", &job.pid()]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("They do not hang: NCCL has counted 1 more collectives"), "{out}");
 }
 
 #[test]

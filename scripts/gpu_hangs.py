@@ -1,0 +1,57 @@
+"""One rank of a job that gets stuck in a known way, or does not: started by torchrun, one process a rank.
+
+    gpu_hangs.py KIND BACKEND
+
+KIND: healthy, asleep (the last rank sleeps between two steps), busy (it spins on its CPU), missing (the others are one all-reduce further),
+order (the last rank is in another collective).
+"""
+
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+
+kind, backend = sys.argv[1:3]
+if backend == "nccl":
+    torch.cuda.set_device(dist.get_node_local_rank() if hasattr(dist, "get_node_local_rank") else 0)
+dist.init_process_group(backend)
+rank, last = dist.get_rank(), dist.get_rank() == dist.get_world_size() - 1
+x = torch.ones(1 << 20, device="cuda" if backend == "nccl" else "cpu")
+
+
+def synchronize():
+    if backend == "nccl":
+        torch.cuda.synchronize()
+
+
+def fetch_batch():
+    time.sleep(600)
+
+
+def tokenize():
+    while True:
+        sum(range(1000))
+
+
+def train():
+    for step in range(1 << 30):
+        if step == 20:
+            print("here", flush=True)
+        if step == 20 and last and kind == "asleep":
+            fetch_batch()
+        if step == 20 and last and kind == "busy":
+            tokenize()
+        if step == 20 and last and kind == "missing":
+            dist.barrier()
+        if step == 20 and last and kind == "order":
+            out = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+            dist.all_gather(out, x)
+            synchronize()
+        dist.all_reduce(x)
+        synchronize()
+        if kind == "healthy":
+            time.sleep(0.01)
+
+
+train()
