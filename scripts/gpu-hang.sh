@@ -33,20 +33,25 @@ tell() {
         sed 's/^/       /' "$out/$name.page"
         wrong=1
     fi
+    # Ranks that wait for a GPU do not end by themselves.
+    pkill -KILL -P "$job"
     kill "$job" 2>/dev/null
     wait "$job" 2>/dev/null
 }
 
 if [ "$gpus" -ge 2 ]; then
     last=$((gpus - 1))
-    tell healthy nccl "$gpus" 0 "move"
-    tell asleep nccl "$gpus" 1 "rank $last is at gpu_hangs.py"
-    tell busy nccl "$gpus" 1 "rank $last is"
-    tell order nccl "$gpus" 1 "rank $last"
-    tell missing nccl "$gpus" 1 "rank $last"
+    tell healthy nccl "$gpus" 0 "They do not hang"
+    tell asleep nccl "$gpus" 1 "gpu_hangs.py:29 in fetch_batch"
+    tell busy nccl "$gpus" 1 "rank $last is at"
+    # Of two ranks in two collectives nobody knows which is wrong: both places are named.
+    if [ "$gpus" = 2 ]; then
+        tell missing nccl 2 12 "rank 1 waits in barrier"
+    else
+        tell missing nccl "$gpus" 1 "rank $last waits in barrier"
+    fi
 fi
-tell healthy gloo 4 0 "move"
-tell asleep gloo 4 1 "rank 3 is at gpu_hangs.py"
-tell busy gloo 4 1 "rank 3 is"
-tell order gloo 4 1 "rank 3"
+tell healthy gloo 4 0 "They do not hang"
+tell asleep gloo 4 1 "gpu_hangs.py:29 in fetch_batch"
+tell busy gloo 4 1 "rank 3 is at"
 exit "$wrong"

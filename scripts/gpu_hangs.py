@@ -2,8 +2,8 @@
 
     gpu_hangs.py KIND BACKEND
 
-KIND: healthy, asleep (the last rank sleeps between two steps), busy (it spins on its CPU), missing (the others are one all-reduce further),
-order (the last rank is in another collective).
+KIND: healthy, asleep (the last rank sleeps between two steps), busy (one line of it works on without end), missing (it is in a barrier
+where the others are in an all-reduce).
 """
 
 import sys
@@ -30,8 +30,8 @@ def fetch_batch():
 
 
 def tokenize():
-    while True:
-        sum(range(1000))
+    # One line of C for as long as anybody looks.
+    sum(range(1 << 60))
 
 
 def train():
@@ -44,10 +44,6 @@ def train():
             tokenize()
         if step == 20 and last and kind == "missing":
             dist.barrier()
-        if step == 20 and last and kind == "order":
-            out = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-            dist.all_gather(out, x)
-            synchronize()
         dist.all_reduce(x)
         synchronize()
         if kind == "healthy":

@@ -232,3 +232,29 @@ fn a_gpu_that_is_shown_against_the_facts_is_not_ready() {
         says(model, &seen, Verdict::CantTell, rule, &["yet the driver shows it"], &[]);
     }
 }
+
+/// A V100 with a libcuda for forward compatibility: of the last branch that knows it, and of one that no longer does.
+#[test]
+fn a_compatibility_libcuda_that_dropped_the_gpu() {
+    let with = |version: &str| {
+        let mut seen = case("v100-page-waits");
+        (seen.kernel_log, seen.errors) = (None, Vec::new());
+        seen.compat_libcuda = Some("/usr/local/cuda/compat/libcuda.so.1".into());
+        seen.compat_version = Some(version.to_owned());
+        seen
+    };
+    let meant = "as forward compatibility means it";
+    let never = ["no longer knows the GPU"];
+    says("580", &with("580.65.06"), Verdict::Ready, "forward-compat", &[meant], &never);
+    let words = ["no longer knows the GPU", "branch 580 is the last that runs GPU 0 (Tesla V100"];
+    says("590", &with("590.44.01"), Verdict::Blocked, "forward-compat", &words, &[meant]);
+}
+
+#[test]
+fn an_instance_that_no_gpu_has() {
+    let mut seen = well();
+    let value = "MIG-0a1b2c3d-0000-0000-0000-000000000000".to_owned();
+    seen.environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), value);
+    let words = ["hides every GPU"];
+    says("none", &seen, Verdict::ReadyWithWarnings, "visible-devices", &words, &[]);
+}

@@ -64,9 +64,10 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
                 true => torch.version.as_str(),
                 false => package.version.as_str(),
             };
-            let older = packages::release(&there.version).map(first_two)
-                < packages::release(wanted).map(first_two);
-            let refused = names::checked(&name).filter(|_| of_torch && older);
+            let numbers = |version: &str| packages::release(version).map(first_two);
+            let (has, needs) = (numbers(&there.version), numbers(wanted));
+            let refused = names::checked(&name)
+                .filter(|row| of_torch && (has < needs || row.newer && has != needs));
             out.push(
                 Finding::new(
                     Severity::Warning,

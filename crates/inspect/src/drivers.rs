@@ -137,7 +137,8 @@ fn builds(libraries: &[Library], by_cuda: &ByCuda) -> Vec<BuildFloor> {
     several.flat_map(BTreeMap::into_values).collect()
 }
 
-/// Libraries of a CUDA newer than `major`. What NVIDIA brings is made by other tools than it is for: its name says it.
+/// Libraries of a CUDA newer than `major`. Of what NVIDIA brings the name says it, where it does: `libnccl.so.2` is of the CUDA
+/// whose tools made it, and has that one's runtime linked in.
 fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
     // A build for a newer CUDA is not the one that is taken; one that is called a build for this one is what it is made with.
     let own = |library: &&Library| {
@@ -151,7 +152,8 @@ fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
         // Under another name it is some package's own copy.
         let is_nvidias = [library.soname(), library.name()].into_iter().all(names::is_of_nvidia);
         let own = match is_nvidias {
-            true => names::cuda_major(library.soname())?,
+            true => names::cuda_major(library.soname())
+                .or_else(|| release(library).map(|release| release.major))?,
             false => self::major(library)?,
         };
         let floor = sconce_facts::floor(own).filter(|_| own > major)?;

@@ -16,7 +16,8 @@ use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Found, Loader, Process};
 use crate::names;
 
-const NAME: &str = "libcuda.so.1";
+/// What everything opens.
+pub(crate) const NAME: &str = "libcuda.so.1";
 
 /// A libcuda that comes, or may come, before the driver's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -13,7 +13,7 @@ use crate::loader::HWCAPS;
 use crate::read::Named;
 use crate::scan::{self, Library, Scan};
 use crate::tree::Tree;
-use crate::{ldcache, names};
+use crate::{ldcache, libcuda, names};
 
 /// Links between a virtual environment's name of Python and the program.
 const MAX_LINKS: usize = 8;
@@ -127,6 +127,8 @@ pub fn read(tree: &Tree, scan: &mut Scan, library_path: &str, host: &Host) -> Ou
             add(scan, path);
         }
     }
+    // A runtime that is linked in opens libcuda by its name, and no library here says so.
+    find(scan, &outside, libcuda::NAME);
     let own: BTreeSet<String> =
         scan.libraries.iter().map(|library| library.name().to_owned()).collect();
     let mut known: BTreeSet<String> = BTreeSet::new();

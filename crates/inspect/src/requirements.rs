@@ -1,9 +1,10 @@
 //! What packages ask for by `Requires-Dist` and do not get.
 //!
 //! Source: PyPA "Core metadata", `Requires-Dist`. A resolver sees to all of it; what is here was installed without one,
-//! or removed since. Only what is judged counts: torch, packages with code for GPUs, and what those ask for.
+//! or removed since. Only what is judged counts: torch, packages with code for GPUs, those that are for one of them (transformers
+//! names torch in an extra, jax its plugins), and what all of these ask for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::finding::{Finding, Kind, Severity};
 use crate::names;
@@ -34,11 +35,20 @@ impl Judged {
                     || package.native.iter().any(|path| paths.contains(path.as_str())))
         };
         let mut open: Vec<&Package> = contents.packages.iter().filter(is_first).collect();
+        let first: BTreeSet<&str> = open.iter().map(|package| package.name.as_str()).collect();
+        let is_for_one = |package: &&Package| {
+            let lines = package.requires.iter().filter_map(|line| Requirement::read(line));
+            package.origin == Origin::Python
+                && !first.contains(package.name.as_str())
+                && lines.into_iter().any(|line| first.contains(line.name.as_str()))
+        };
+        open.extend(contents.packages.iter().filter(is_for_one));
         let mut names: BTreeSet<String> = open.iter().map(|package| package.name.clone()).collect();
+        let python = of_python(contents);
         while let Some(package) = open.pop() {
             for requirement in held(package, &place) {
                 if names.insert(requirement.name.clone()) {
-                    open.extend(python(contents, &requirement.name));
+                    open.extend(python.get(requirement.name.as_str()));
                 }
             }
         }
@@ -56,32 +66,65 @@ fn held<'a>(package: &'a Package, place: &Place) -> Vec<Requirement<'a>> {
     all.filter(|requirement| !requirement.is_extra() && requirement.holds(place)).collect()
 }
 
-fn python<'a>(contents: &'a Contents, name: &str) -> Option<&'a Package> {
-    let mut packages = contents.packages.iter();
-    packages.find(|package| package.origin == Origin::Python && package.name == name)
+/// What is installed, to be asked for by name: thousands of packages each ask for hundreds.
+struct Installed<'a> {
+    /// Python's packages; of several with one name the first.
+    python: BTreeMap<&'a str, &'a Package>,
+    /// The names of all, Debian's among them.
+    all: BTreeSet<&'a str>,
+    /// The names of eggs: `x-1.0-py3.12.egg-info/PKG-INFO`, `x-1.0.egg-info`, `x-1.0-py3.12.egg/EGG-INFO/PKG-INFO`.
+    eggs: BTreeSet<String>,
+}
+
+impl<'a> Installed<'a> {
+    fn of(tree: &Tree, contents: &'a Contents) -> Self {
+        let python = of_python(contents);
+        let all = contents.packages.iter().map(|package| package.name.as_str()).collect();
+        let parts = tree.files().filter(|(path, _)| path.contains(".egg"));
+        let eggs = parts.flat_map(|(path, _)| path.split('/').filter_map(egg)).collect();
+        Self { python, all, eggs }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Package> {
+        self.python.get(name).copied()
+    }
+}
+
+fn of_python(contents: &Contents) -> BTreeMap<&str, &Package> {
+    let packages = contents.packages.iter().rev();
+    let packages = packages.filter(|package| package.origin == Origin::Python);
+    packages.map(|package| (package.name.as_str(), package)).collect()
+}
+
+/// The normalised name of an egg that a part of a path names.
+fn egg(part: &str) -> Option<String> {
+    let stem = part.strip_suffix(".egg-info").or_else(|| part.strip_suffix(".egg"))?;
+    Some(normalise(stem.split('-').next().unwrap_or(stem)))
 }
 
 /// Requirements of what is judged that nothing meets.
 pub fn check(tree: &Tree, contents: &Contents, judged: &Judged) -> Vec<Finding> {
     let mut out = Vec::new();
+    let installed = Installed::of(tree, contents);
+    let asked = extras_asked_for(contents, judged);
     for package in contents.packages.iter().filter(|package| package.origin == Origin::Python) {
         if judged.has(&package.name) {
-            out.extend(unmet(tree, contents, package, &judged.place));
+            out.extend(unmet(tree, &installed, package, &judged.place));
         }
         if judged.has(&package.name) || !package.native.is_empty() {
-            out.extend(of_extras(contents, package, judged));
+            out.extend(of_extras(contents, &installed, package, (&asked, &judged.place)));
         }
     }
     out
 }
 
-fn unmet(tree: &Tree, contents: &Contents, package: &Package, place: &Place) -> Vec<Finding> {
+fn unmet(tree: &Tree, installed: &Installed<'_>, package: &Package, place: &Place) -> Vec<Finding> {
     let mut out = Vec::new();
     for requirement in held(package, place) {
         let Requirement { name, bounds, .. } = &requirement;
         let libraries = names::has_libraries_only(name);
-        let Some(there) = python(contents, name) else {
-            if libraries || is_there(tree, contents, package, name) {
+        let Some(there) = installed.get(name) else {
+            if libraries || is_there(tree, installed, package, name) {
                 continue;
             }
             let imports = names::import(&package.name);
@@ -107,17 +150,31 @@ fn unmet(tree: &Tree, contents: &Contents, package: &Package, place: &Place) -> 
     out
 }
 
+/// The extras that what is judged asks for, by package.
+fn extras_asked_for(contents: &Contents, judged: &Judged) -> BTreeMap<String, BTreeSet<String>> {
+    let mut asked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in contents.packages.iter().filter(|package| judged.has(&package.name)) {
+        for line in held(package, &judged.place).into_iter().filter(|line| !line.extras.is_empty())
+        {
+            asked.entry(line.name).or_default().extend(line.extras);
+        }
+    }
+    asked
+}
+
 /// NVIDIA's libraries that an extra would bring in another version than is there: who brought them does not matter to
 /// what is linked with them. A package without code of its own, as cuda-toolkit is, has an extra for each library, and only
 /// those that something here asks for count.
-fn of_extras(contents: &Contents, package: &Package, judged: &Judged) -> Vec<Finding> {
-    let place = &judged.place;
-    let asked: Option<BTreeSet<String>> = package.native.is_empty().then(|| {
-        let others = contents.packages.iter().filter(|other| judged.has(&other.name));
-        let held = others.flat_map(|other| held(other, place));
-        held.filter(|line| line.name == package.name).flat_map(|line| line.extras).collect()
-    });
-    let counts = |line: &Requirement<'_>| match (&asked, line.of_extra()) {
+fn of_extras(
+    contents: &Contents,
+    installed: &Installed<'_>,
+    package: &Package,
+    (asked, place): (&BTreeMap<String, BTreeSet<String>>, &Place),
+) -> Vec<Finding> {
+    let none = BTreeSet::new();
+    let asked = asked.get(&package.name).unwrap_or(&none);
+    let asked = package.native.is_empty().then_some(asked);
+    let counts = |line: &Requirement<'_>| match (asked, line.of_extra()) {
         (Some(asked), Some(extra)) => asked.contains(&extra),
         _ => true,
     };
@@ -129,7 +186,7 @@ fn of_extras(contents: &Contents, package: &Package, judged: &Judged) -> Vec<Fin
     let asked: BTreeSet<&str> = lines.iter().map(|line| line.name.as_str()).collect();
     let mut out = Vec::new();
     for name in asked {
-        let Some(there) = python(contents, name) else { continue };
+        let Some(there) = installed.get(name) else { continue };
         // Of several extras any one may be the one that is meant.
         let own = || lines.iter().filter(|line| line.name == name);
         let broken = own().find_map(|line| Some((line.broken_by(&there.version)?, line.bounds)));
@@ -157,25 +214,11 @@ fn finding(severity: Severity, package: &Package, message: String, wanted: &str)
 }
 
 /// Whether a package of this name is there without metadata that is read: an egg, one of Debian's, or its module alone.
-fn is_there(tree: &Tree, contents: &Contents, package: &Package, name: &str) -> bool {
+fn is_there(tree: &Tree, installed: &Installed<'_>, package: &Package, name: &str) -> bool {
     let site = package.metadata.rsplit_once('/').map_or("", |(folder, _)| folder);
     let module = name.replace('-', "_");
     let own = [format!("{site}/{module}.py"), format!("{site}/{module}/__init__.py")];
-    if own.iter().any(|path| tree.resolve(path.trim_start_matches('/')).is_some()) {
-        return true;
-    }
-    let of_debian = format!("python3-{name}");
-    if contents.packages.iter().any(|package| package.name == of_debian) {
-        return true;
-    }
-    // `x-1.0-py3.12.egg-info/PKG-INFO`, `x-1.0.egg-info`, `x-1.0-py3.12.egg/EGG-INFO/PKG-INFO`.
-    let is_egg = |path: &str| {
-        path.split('/').any(|part| {
-            let stem = part.strip_suffix(".egg-info").or_else(|| part.strip_suffix(".egg"));
-            stem.is_some_and(|stem| {
-                normalise(stem.split('-').next().unwrap_or(stem)) == normalise(name)
-            })
-        })
-    };
-    tree.files().any(|(path, _)| path.contains(".egg") && is_egg(path))
+    own.iter().any(|path| tree.resolve(path.trim_start_matches('/')).is_some())
+        || installed.all.contains(format!("python3-{name}").as_str())
+        || installed.eggs.contains(&normalise(name))
 }

@@ -20,14 +20,16 @@ use crate::scan::{Library, Scan};
 
 pub use builds::{Builds, Serving};
 
-/// A library of NVIDIA's that chooses among kernels made for single GPUs, as cuBLASLt does (61% of
-/// its containers at most in 13.4.1.3), is held to have one list of GPUs only when one of them has
-/// code in at least this share of its containers, in percent.
-const UNIFORM: u64 = 90;
 /// A GPU with code in less than this share of the containers that the best served GPU has code in is
 /// left out of most of the library, in percent. torch 2.15.0's libtorch_cuda_linalg: 3% for sm_75,
 /// 100% for the others.
 const GAP: u64 = 25;
+/// The same of a library of NVIDIA's that chooses among kernels made for single GPUs, as cuBLASLt does: what it has no kernel of
+/// its own for it does with others. cuBLASLt 12.6.4.1: 10% for sm_75, 5% for sm_50 (all of which CUDA 12 is for), 0.06% for
+/// sm_72, which it is not for.
+const GAP_PER_GPU: u64 = 2;
+/// And only where one GPU has code in at least this share of all containers, in percent: else it has no one list of GPUs.
+const UNIFORM: u64 = 90;
 
 /// How one library serves one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,7 +110,11 @@ pub fn service(gpu_code: &Fatbin, gpu: Capability, per_gpu: bool) -> Option<Serv
         .map(|sm| served(sm.capability, None))
         .max()
         .unwrap_or(here);
-    if here * 100 < best * GAP && (!per_gpu || best * 100 >= all * UNIFORM) {
+    let left_out = match per_gpu {
+        false => here * 100 < best * GAP,
+        true => here * 100 < best * GAP_PER_GPU && best * 100 >= all * UNIFORM,
+    };
+    if left_out {
         return Some(Service::Partial { served: here, of: all });
     }
     if served(gpu, Some(Form::Cubin)) > 0 {

@@ -37,6 +37,9 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let classes: Vec<Option<bool>> =
         devices.iter().map(|device| device.facts().map(|facts| facts.datacenter)).collect();
     let consumer = devices.iter().any(is_consumer);
+    // Each branch knows the GPUs that it knows, whoever's kernel module it works with.
+    let dropped =
+        compat.as_ref().and_then(|compat| devices.iter().find(|device| device.dropped_by(compat)));
     let datacenter = !classes.is_empty() && classes.iter().all(|class| *class == Some(true));
     let (severity, summary) = match (&compat, &driver) {
         _ if consumer => (
@@ -46,6 +49,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
         (Some(compat), Some(driver)) if compat < driver => (
             Severity::Stops,
             "a compatibility libcuda comes first that is older than the driver: cuInit fails with error 803",
+        ),
+        _ if dropped.is_some() => (
+            Severity::Stops,
+            "a compatibility libcuda comes first that no longer knows the GPU: CUDA finds no device",
         ),
         (Some(compat), Some(driver)) if datacenter && forward_compatible(driver, compat) => (
             Severity::Notes,
@@ -59,6 +66,10 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let mut finding = Finding::new(&RULE, severity, summary).seen(path.display().to_string());
     if let (Some(compat), Some(driver)) = (&compat, &driver) {
         finding = finding.seen(format!("it is of driver {compat}, the driver is {driver}"));
+    }
+    if let Some(device) = dropped {
+        let last = device.last_branch().unwrap_or_default();
+        finding = finding.seen(format!("branch {last} is the last that runs {}", device.name()));
     }
     if severity == Severity::Notes {
         let what = "nothing: CUDA newer than the driver needs it";

@@ -15,7 +15,10 @@ pub const RULE: Rule = Rule {
 
 fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let Some(value) = snapshot.environment.get("CUDA_VISIBLE_DEVICES") else { return Vec::new() };
-    let here = snapshot.devices().iter().filter(|device| device.gpu.is_some()).count();
+    let devices = snapshot.devices();
+    let gpus = || devices.iter().filter_map(|device| device.gpu);
+    let here = gpus().count();
+    let instances = gpus().any(|gpu| gpu.mig_mode || gpu.instances > 0);
     if here == 0 {
         return Vec::new();
     }
@@ -23,7 +26,7 @@ fn check(snapshot: &Snapshot, _: Option<&Subject>) -> Vec<Finding> {
     let exists = |entry: &&str| match entry.parse::<usize>() {
         Ok(index) => index < here,
         // What a saved snapshot cut from a UUID can't be looked up.
-        Err(_) => entry.starts_with("GPU-") || entry.starts_with("MIG-"),
+        Err(_) => entry.starts_with("GPU-") || entry.starts_with("MIG-") && instances,
     };
     let good = entries.iter().take_while(|entry| exists(entry)).count();
     let twice = entries.iter().enumerate().any(|(at, entry)| {

@@ -175,6 +175,9 @@ pub struct Compiler {
 #[serde(deny_unknown_fields)]
 pub struct Checked {
     pub(super) package: Vec<String>,
+    /// Whether it fails with a newer one as well.
+    #[serde(default)]
+    pub newer: bool,
     /// What is seen.
     pub fails: String,
     #[serde(rename = "source")]

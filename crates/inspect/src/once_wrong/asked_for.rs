@@ -102,3 +102,50 @@ fn extras_of_a_package_of_names_alone() {
     assert_eq!(said, Says::InPart, "{sentence}");
     assert!(sentence.contains("is made for nvidia-cuda-cccl==13.2.86.*"), "{sentence}");
 }
+
+/// Packages without code of their own that are for torch or for a plugin, and what fails at their import.
+#[test]
+fn packages_that_are_for_one_with_code() {
+    let world = |packages: &[(&str, &str, &[&str])]| {
+        let mut world = World::new();
+        install(&mut world, "torch", "2.5.1", &[], "");
+        for (name, version, requires) in packages {
+            install(&mut world, name, version, requires, "");
+        }
+        says(&world)
+    };
+    let transformers = (
+        "transformers",
+        "4.56.2",
+        &["tokenizers<=0.23.0,>=0.22.0", "torch>=2.2; extra == \"torch\""][..],
+    );
+    let (said, sentence) = world(&[transformers, ("tokenizers", "0.19.1", &[])]);
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert!(
+        sentence.contains("transformers 4.56.2 asks for tokenizers>=0.22.0; 0.19.1 is installed"),
+        "{sentence}"
+    );
+    let (said, sentence) = world(&[transformers]);
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert_eq!(world(&[transformers, ("tokenizers", "0.22.1", &[])]).0, Says::Yes);
+    // What has to do with no GPU decides nothing of one.
+    assert_eq!(world(&[("flask", "3.0", &["werkzeug>=3"])]).0, Says::Yes);
+}
+
+/// Triton is a compiler that torch drives by its inner names.
+#[test]
+fn another_triton_than_torch_pins() {
+    for (triton, expected) in [
+        ("3.1.0", Says::Yes),
+        ("3.1.1", Says::Yes),
+        ("3.0.0", Says::InPart),
+        ("3.5.0", Says::InPart),
+    ] {
+        let mut world = World::new();
+        install(&mut world, "torch", "2.5.1", &["triton==3.1.0"], "");
+        install(&mut world, "triton", triton, &[], "");
+        world.put("usr/bin/gcc", &Library::new(""));
+        let (said, sentence) = says(&world);
+        assert_eq!(said, expected, "{triton}: {sentence}");
+    }
+}

@@ -2,8 +2,10 @@
 
 use crate::Says;
 use crate::failures::{SITE, World};
-use crate::forge::{Library, cubin, fatbin};
+use crate::forge::{Library, cubin, fatbin, ptx};
+use crate::outside::Host;
 use crate::report::{Options, inspect};
+use crate::tree::Tree;
 
 /// What an image of `world` gets: as the image is, not as a folder.
 fn says(world: &World, gpu: &str, driver: Option<&str>) -> (Says, String) {
@@ -116,6 +118,50 @@ fn a_stub_of_libcuda() {
     let (said, sentence) = says(&world, "h100", Some("580.65.06"));
     assert_eq!(said, Says::No);
     assert!(sentence.contains("is a stub to link with"), "{sentence}");
+}
+
+/// NCCL of another CUDA than torch's at the same path: its name does not say of which it is, and its runtime is linked in.
+#[test]
+fn a_library_of_nvidias_that_a_newer_cuda_made() {
+    let world = |isa: (u16, u16)| {
+        let mut world = World::new();
+        let nccl = Library::new("libnccl.so.2").code(&[fatbin(&[cubin(90), ptx(90, isa)])]);
+        world.site("nvidia/nccl/lib/libnccl.so.2", &nccl);
+        world
+    };
+    let (said, sentence) = says(&world((9, 0)), "h100", Some("535.104.05"));
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert!(sentence.contains("libnccl.so.2 is of CUDA 13, which needs driver 580.65.06"));
+    assert_eq!(says(&world((9, 0)), "h100", Some("580.65.06")).0, Says::Yes);
+    assert_eq!(says(&world((8, 4)), "h100", Some("535.104.05")).0, Says::Yes);
+}
+
+/// A runtime that is linked in opens libcuda by its name; LD_LIBRARY_PATH brings one from outside of what is judged.
+#[test]
+fn a_libcuda_of_the_machine_where_no_library_needs_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |folder: &str, name: &str| {
+        let folder = dir.path().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), Library::new("libcuda.so.1").build()).unwrap();
+        folder.display().to_string()
+    };
+    let says = |library_path: String| {
+        let mut world = World { tree: Tree::new(), library_path: None };
+        let code = fatbin(&[cubin(90), ptx(90, (8, 4))]);
+        world.site("xgboost/lib/libxgboost.so", &Library::new("").code(&[code]));
+        let host = Host { library_path, root: None };
+        let options = Options { host: Some(host), ..Options::default() };
+        let report = inspect("folder", &world.tree, &options, &|_, _| {});
+        let answer = report.answer("h100", Some(&"580.65.06".parse().unwrap())).unwrap();
+        (answer.says, answer.sentence)
+    };
+    assert_eq!(says(String::new()).0, Says::Yes, "{}", says(String::new()).1);
+    let (said, sentence) = says(place("stubs", "libcuda.so.1"));
+    assert_eq!(said, Says::No, "{sentence}");
+    assert!(sentence.contains("is a stub to link with"), "{sentence}");
+    let (said, sentence) = says(place("other", "libcuda.so.1"));
+    assert_eq!(said, Says::CantTell, "{sentence}");
 }
 
 #[test]

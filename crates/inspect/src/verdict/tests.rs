@@ -44,10 +44,22 @@ fn kernels_chosen_per_gpu_are_no_gap() {
     let mut all = vec![fatbin(&[cubin(90)]); 6];
     all.extend(vec![fatbin(&[cubin(100)]); 6]);
     all.push(fatbin(&[cubin(75)]));
-    let code = code(&all);
-    assert_eq!(service(&code, "7.5".parse().unwrap(), true), Some(Service::Native));
+    let few = code(&all);
+    assert_eq!(service(&few, "7.5".parse().unwrap(), true), Some(Service::Native));
+    // cuBLASLt 12.6.4.1: all of its containers have code for sm_90, a tenth for sm_75, one of 1753 for sm_72.
+    let mut all = vec![fatbin(&[cubin(90)]); 90];
+    all.extend(vec![fatbin(&[cubin(75), cubin(90)]); 10]);
+    let lt = code(&all);
+    assert_eq!(service(&lt, "7.5".parse().unwrap(), true), Some(Service::Native));
+    all.extend(vec![fatbin(&[cubin(90)]); 100]);
+    all.push(fatbin(&[cubin(60), cubin(90)]));
+    let lt = code(&all);
+    assert_eq!(
+        service(&lt, "6.0".parse().unwrap(), true),
+        Some(Service::Partial { served: 1, of: 201 })
+    );
     // In a library that is not known to choose so, one part among many is not a service.
-    assert_eq!(on(&code, "7.5"), Some(Service::Partial { served: 1, of: 13 }));
+    assert_eq!(on(&few, "7.5"), Some(Service::Partial { served: 1, of: 13 }));
 }
 
 #[test]
