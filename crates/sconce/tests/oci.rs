@@ -31,6 +31,10 @@ impl Bundle {
     fn new(script: &str) -> Self {
         let world = World::new();
         world.image("{}");
+        // Where a user namespace's root may not make them.
+        for folder in ["proc", "dev"] {
+            fs::create_dir(world.path("root").join(folder)).unwrap();
+        }
         let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
         let namespaces =
             ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
@@ -98,7 +102,7 @@ impl Bundle {
     #[track_caller]
     fn fails_to_create(&self) -> String {
         let (code, out, err) = self.says(&["create", ID]);
-        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert!(matches!(code, 1 | 126 | 127) && out.is_empty(), "{code} {out}{err}");
         assert!(self.left().is_empty(), "{:?}", self.left());
         err
     }
@@ -397,7 +401,8 @@ fn exec() {
     assert!(code == 127 && err.contains("executable file not found in $PATH"), "{err}");
     assert_eq!(bundle.says(&["exec", ID, "/etc/passwd"]).0, 126);
     // It stays when its starter has gone, and is among the container's processes.
-    bundle.does(&["exec", "--detach", "--pid-file", "second", ID, "sleep", "100"]);
+    let mut second = bundle.command(&["exec", "--detach", "--pid-file", "second", ID, "sleep", "100"]);
+    assert!(second.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let second = fs::read_to_string(bundle.world.path("second")).unwrap();
     let all = bundle.does(&["ps", ID]);
     assert!(all.lines().any(|line| line == second), "{second} of {all}");

@@ -23,7 +23,7 @@ use super::first::First;
 use super::folder::{self, Folder};
 use super::reasons::Reasons;
 use super::record::{Phase, Process, Record};
-use super::{Runtime, chain};
+use super::{Note, Runtime, chain};
 use crate::{os, time};
 
 /// Where a container's process waits for `start`.
@@ -101,7 +101,7 @@ impl Runtime {
             let whole = record.write(&folder.path).and_then(|()| pid_file.map_or(Ok(()), |file| write_pid(&file, pid)));
             whole.inspect_err(|_| self.undo(&folder, &mut record, &bundle))
         });
-        bundle.notes.iter().for_each(|note| self.note(note));
+        bundle.notes.iter().for_each(|note| (self.notes)(Note::Info(note)));
         if made.is_err() {
             let _ = folder.remove();
         }
@@ -114,7 +114,7 @@ impl Runtime {
             let _ = process.signal(libc::SIGKILL);
         }
         if let Err(error) = record.remove_cgroups() {
-            self.note(&error.to_string());
+            self.warn(&error.to_string());
         }
         let hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().clone());
         self.run_hooks("poststop", hooks, record, &folder.path);

@@ -48,8 +48,15 @@ impl Executor for First {
         Ok(())
     }
 
+    /// Nobody waits for a first process's answer any more: the command's own streams and status say what is wrong.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let refused = |words: String| ExecutorError::Other(words);
+        let refused = |words: String| {
+            if self.first {
+                let _ = crate::streams::write_all(rustix::stdio::stderr(), format!("{words}\n").as_bytes());
+                os::exit_now(if words.contains("os error 2)") { 127 } else { 126 });
+            }
+            ExecutorError::Other(words)
+        };
         // What the filter allows is known to few: everything is ready before it is installed.
         let command = find(spec).map_err(|error| refused(error.to_string()))?;
         let program = self.program(spec, &command).map_err(|error| refused(error.to_string()))?;

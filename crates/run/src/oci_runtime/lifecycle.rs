@@ -160,7 +160,7 @@ impl Runtime {
     /// The configuration it was made from.
     fn bundle_of(&self, folder: &Folder, record: &Record) -> Option<Bundle> {
         let read = Bundle::read(&folder.path.join(CONFIG), &record.bundle);
-        read.inspect_err(|error| self.note(&format!("no hooks are run: {error}"))).ok()
+        read.inspect_err(|error| self.warn(&format!("no hooks are run: {error}"))).ok()
     }
 
     /// Runs hooks whose failure stops nothing (runtime.md, "Lifecycle"): each is told.
@@ -177,7 +177,7 @@ impl Runtime {
                     .map_err(|error| Error::Container(chain(&error)))
             });
             if let Err(error) = ran {
-                self.note(&format!("the {kind} hook {name} failed: {error}"));
+                self.warn(&format!("the {kind} hook {name} failed: {error}"));
             }
         }
     }

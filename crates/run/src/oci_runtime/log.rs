@@ -28,7 +28,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Adds a line; `level` is `error` or `warning`.
+    /// Adds a line; `level` is `error`, `warning` or `info`.
     ///
     /// # Errors
     /// The kernel's.

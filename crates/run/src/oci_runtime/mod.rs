@@ -40,7 +40,16 @@ use crate::{ids, sealed};
 pub struct Runtime {
     root: PathBuf,
     systemd: bool,
-    notes: fn(&str),
+    notes: fn(Note<'_>),
+}
+
+/// What a caller is told beside errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// Something that was left out or went wrong, and stopped nothing.
+    Warning(&'a str),
+    /// What was made of a configuration.
+    Info(&'a str),
 }
 
 impl Runtime {
@@ -49,7 +58,7 @@ impl Runtime {
     ///
     /// # Errors
     /// Without a root, where there is no usual place.
-    pub fn new(root: Option<PathBuf>, systemd: bool, notes: fn(&str)) -> Result<Self, Error> {
+    pub fn new(root: Option<PathBuf>, systemd: bool, notes: fn(Note<'_>)) -> Result<Self, Error> {
         let root = match root {
             Some(root) => root,
             None => usual()?,
@@ -57,8 +66,8 @@ impl Runtime {
         Ok(Self { root, systemd, notes })
     }
 
-    fn note(&self, text: &str) {
-        (self.notes)(text);
+    fn warn(&self, text: &str) {
+        (self.notes)(Note::Warning(text));
     }
 
     /// The folder, made if missing.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use sconce_run::oci_runtime::{self, Create, Error, Exec, Format, Log, Runtime};
+use sconce_run::oci_runtime::{self, Create, Error, Exec, Format, Log, Note, Runtime};
 use serde_json::Value;
 
 use crate::cli::Global;
@@ -224,9 +224,13 @@ fn log(level: &str, text: &str) -> bool {
     true
 }
 
-/// Standard error is the container's where there is a log.
-fn note(text: &str) {
-    if !log("warning", text) {
+/// Standard error is the container's too: what can be elsewhere, or is no warning, is not written there.
+fn note(note: Note<'_>) {
+    let written = match note {
+        Note::Warning(text) => log("warning", text),
+        Note::Info(text) => return drop(log("info", text)),
+    };
+    if let (Note::Warning(text), false) = (note, written) {
         eprintln!("warning: {text}");
     }
 }
