@@ -5,9 +5,8 @@
 #
 # podman does each row with sconce and with the runtimes of this machine, in the same run; what it prints and its
 # exit code are held beside each other. Where they differ both are shown, and the end is 1, but for the
-# differences of the table below, each with its reason. Needs podman, busybox-static, and runc or crun. On a machine
-# with cgroup v1 and v2 at once crun takes no cgroups: there it runs with `--cgroups=disabled`, and its rows about
-# cgroups are left out. Then the rows of Slurm: `srun --container`, if slurmctld, slurmd, slurm-client and munge are there.
+# differences of the table below, each with its reason. Needs podman, busybox-static, and runc or crun. A runtime that
+# starts nothing here is said and left out: crun takes no machine with cgroup v1 and v2 at once. Then the rows of Slurm: `srun --container`, if slurmctld, slurmd, slurm-client and munge are there.
 set -uf
 
 [ $# -eq 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -62,23 +61,19 @@ printf 'root:x:0:\nuser:x:1000:\n' >root/etc/group
 chmod 1777 root/tmp
 tar -C root -c . | podman_of sconce import - bb:latest >/dev/null 2>&1 || { say 'podman makes no image' >&2; exit 1; }
 
-hybrid=
-grep -q ' - cgroup ' /proc/self/mountinfo && hybrid=yes
 run() { # PEER OPTIONS... IMAGE COMMAND...
     local peer=$1
     shift
     set -- --network none "$@"
-    if [ "$peer" = crun ] && [ -n "$hybrid" ]; then set -- --cgroups=disabled "$@"; fi
     podman_of "$peer" run "$@"
 }
-with_terminal() { script -qec "$(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r'; return "${PIPESTATUS[0]}"; }
+with_terminal() { script -qec "$(printf '%q ' "$@")" /dev/null </dev/null | tr -d '\r' | sed 's/\^[@D]//g; s/[\x00\x04\x08]//g'; return "${PIPESTATUS[0]}"; }
 terminal() { # like run, in a terminal
     local peer=$1 runtime
     shift
     runtime=$(command -v "$peer" || echo "/usr/sbin/$peer")
     [ "$peer" = sconce ] && runtime=$scratch/sconce-oci
     set -- --network none "$@"
-    if [ "$peer" = crun ] && [ -n "$hybrid" ]; then set -- --cgroups=disabled "$@"; fi
     with_terminal podman --root "$scratch/podman" --runroot "$scratch/run" --storage-driver vfs \
         --cgroup-manager cgroupfs --events-backend file --runtime "$runtime" run "$@"
 }
@@ -89,8 +84,8 @@ gone() { podman_of "$1" rm -f -t 0 stays >/dev/null 2>&1; }
 code() { run "$1" --rm bb sh -c 'echo out; echo err >&2; exit 4'; }
 killed_itself() { run "$1" --rm --init bb sh -c 'kill -9 $$'; }
 standard_input() { echo given | run "$1" -i --rm bb cat; }
-terminal_code() { terminal "$1" -it --rm bb sh -c 'test -t 0 && test -t 2 && tty; exit 6'; }
-terminal_of_user() { terminal "$1" -it --rm -u user bb sh -c 'tty; echo to it >/dev/tty; stat -c %u "$(tty)"'; }
+terminal_code() { terminal "$1" -it --rm bb sh -c 'test -t 0 && test -t 2 && tty; sleep 0.3; exit 6'; }
+terminal_of_user() { terminal "$1" -it --rm -u user bb sh -c 'tty; echo to it >/dev/tty; stat -c %u "$(tty)"; sleep 0.3'; }
 no_such_command() { run "$1" --rm bb nosuch >/dev/null 2>&1; }
 no_such_file() { run "$1" --rm bb /no/such >/dev/null 2>&1; }
 not_executable() { run "$1" --rm bb /etc/passwd >/dev/null 2>&1; }
@@ -108,7 +103,7 @@ init() { run "$1" --rm --init bb sh -c 'ps -o pid,args | head -n 3; exit 3'; }
 read_only() { run "$1" --rm --read-only bb sh -c 'touch /x 2>&1; touch /tmp/x && echo written'; }
 mounts() { run "$1" --rm bb sh -c "cut -d' ' -f4- /proc/self/mountinfo | sed 's/^.* \(\/[^ ]*\) \([a-z,]*\) .*- \([^ ]*\) .*/\1 \2 \3/' | grep -v ' cgroup' | sort"; }
 masked() { run "$1" --rm bb sh -c 'for f in /proc/kcore /proc/keys /proc/timer_list /sys/firmware /proc/scsi; do wc -c <$f 2>/dev/null || ls $f | wc -l; done; touch /proc/sys/kernel/x /proc/sysrq-trigger 2>&1'; }
-devices() { run "$1" --rm bb sh -c 'cd /dev; stat -c "%n %F %t %T %a" null zero full random urandom tty; readlink fd stdin ptmx; ls -d shm mqueue pts'; }
+devices() { run "$1" --rm bb sh -c 'cd /dev; stat -c "%n %F %t %T %a" null zero full random urandom tty; for l in fd stdin ptmx; do readlink $l; done; ls -d shm mqueue pts'; }
 device() { run "$1" --rm --device /dev/zero:/dev/other:r bb sh -c 'stat -c "%F %t %T" /dev/other; head -c 3 /dev/other | wc -c'; }
 device_denied() { run "$1" --rm --cap-add mknod bb sh -c 'mknod /tmp/n b 7 0 2>&1 && head -c 1 /tmp/n 2>&1 | wc -c'; }
 volumes() { run "$1" --rm -v "$scratch/root/etc:/there:ro" --tmpfs /mem:size=1m bb sh -c 'wc -l </there/passwd; touch /there/x 2>&1; df -k /mem | tail -n 1 | cut -c 1-5; mount | grep -c mem'; }
@@ -116,7 +111,7 @@ user_namespace() { run "$1" --rm --uidmap 0:100000:65536 --gidmap 0:200000:65536
 user_in_namespace() { run "$1" --rm --uidmap 0:100000:65536 --gidmap 0:200000:65536 -u 1000:1000 bb sh -c 'id; grep CapBnd /proc/self/status'; }
 host_namespaces() { run "$1" --rm --pid host --ipc host --uts host bb sh -c 'hostname; test -d /proc/2 && echo others'; }
 sysctl() { run "$1" --rm --sysctl kernel.msgmax=4096 bb cat /proc/sys/kernel/msgmax; }
-limits() { run "$1" --rm --ulimit nofile=99:100 --ulimit core=0 bb sh -c 'ulimit -n; ulimit -Hn; ulimit -c'; }
+limits() { run "$1" --rm --ulimit nofile=99:100 --ulimit core=0 --ulimit nproc=4096:4096 bb sh -c 'ulimit -n; ulimit -Hn; ulimit -c'; }
 memory_score() { run "$1" --rm --oom-score-adj 500 bb cat /proc/self/oom_score_adj; }
 in_cgroup() { run "$1" --rm --memory 64m --pids-limit 50 --cpu-shares 300 bb sh -c 'cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares memory.max pids.max 2>/dev/null'; }
 out_of_memory() { run "$1" --rm --memory 20m --memory-swap 20m bb sh -c 'head -c 100m /dev/zero | tail | wc -c' >/dev/null 2>&1; }
@@ -142,12 +137,12 @@ environment identity user capabilities user_capabilities privileged no_new_privi
 mounts masked devices device device_denied volumes user_namespace user_in_namespace host_namespaces sysctl limits memory_score
 in_cgroup out_of_memory exec_code exec_user exec_missing exec_input exec_in_user_namespace stop stop_hard kill_signal
 kill_again pause removed create_start logs top namespace_of copy'
-# What crun can't be asked without cgroups.
-grouped=' in_cgroup out_of_memory pause device_denied '
 
 peers=
-for peer in runc crun; do { command -v "$peer" || [ -x "/usr/sbin/$peer" ]; } >/dev/null && peers="$peers $peer"; done
-[ -n "$peers" ] || { say 'there is neither runc nor crun' >&2; exit 1; }
+for peer in runc crun; do
+    if why=$(run "$peer" --rm bb true 2>&1); then peers="$peers $peer"; else say "$peer is left out: $why"; fi
+done
+[ -n "$peers" ] || { say 'there is no runtime to compare with' >&2; exit 1; }
 
 asked() { # PEER ROW: what it prints, and its exit code
     local out code
@@ -164,10 +159,6 @@ for row in $rows; do
     ours=$(asked sconce "$row")
     line=$(printf '%-24s' "$row") shown=
     for peer in $peers; do
-        if [ "$peer" = crun ] && [ -n "$hybrid" ] && [[ $grouped = *" $row "* ]]; then
-            line+=$(printf '%-24s' -)
-            continue
-        fi
         theirs=$(asked "$peer" "$row")
         if [ "$ours" = "$theirs" ]; then
             same=$((same + 1)) verdict=same
@@ -189,18 +180,16 @@ done
 say "$same same, $different different, $unexplained of them without a reason"
 
 # How long from the caller to the container's end, without podman: a bundle with what podman's has.
-mkdir bundle && cp -a root bundle/root && (cd bundle && "$(command -v runc || echo /usr/sbin/runc)" spec 2>/dev/null)
+mkdir bundle && cp -a root bundle/rootfs && (cd bundle && "$(command -v runc || echo /usr/sbin/runc)" spec 2>/dev/null)
 if [ -e bundle/config.json ]; then
     sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"true"/' bundle/config.json
     sed -i 's/"soft": 1024/"soft": 512/; s/"hard": 1024/"hard": 512/' bundle/config.json
     for peer in sconce $peers; do
         runtime=$(command -v "$peer" || echo "/usr/sbin/$peer")
         [ "$peer" = sconce ] && runtime=$scratch/sconce-oci
-        extra=
-        if [ "$peer" = crun ] && [ -n "$hybrid" ]; then extra='--cgroup-manager=disabled'; fi
-        $runtime $extra --root "$scratch/state" run --bundle bundle first >first.out 2>&1 || { say "$peer: $(head -n 1 first.out)"; continue; }
+        $runtime --root "$scratch/state" run --bundle bundle first >first.out 2>&1 || { say "$peer: $(head -n 1 first.out)"; continue; }
         begun=$(date +%s%N)
-        for i in $(seq 20); do $runtime $extra --root "$scratch/state" run --bundle bundle "t$i" >/dev/null 2>&1; done
+        for i in $(seq 20); do $runtime --root "$scratch/state" run --bundle bundle "t$i" >/dev/null 2>&1; done
         ended=$(date +%s%N)
         say "$peer: $(((ended - begun) / 20 / 10000)) hundredths of a ms for each of 20 \`run\`"
     done

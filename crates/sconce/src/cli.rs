@@ -9,8 +9,8 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
-    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor,
-    oci, plan, probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust,
+    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, oci,
+    plan, probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust,
     verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};

@@ -156,7 +156,10 @@ fn a_life() {
     assert_eq!((&state["id"], &state["status"]), (&json!(ID), &json!("created")));
     assert_eq!(state["pid"].to_string(), pid, "no more and no less than the number");
     assert_eq!(state["annotations"]["org.example.job"], "7");
-    assert_eq!(Path::new(state["bundle"].as_str().unwrap()), fs::canonicalize(bundle.world.path("")).unwrap());
+    assert_eq!(
+        Path::new(state["bundle"].as_str().unwrap()),
+        fs::canonicalize(bundle.world.path("")).unwrap()
+    );
     assert_eq!(bundle.output(), "", "the command waits for start");
     // What is changed in the bundle now is for the next container.
     fs::write(bundle.world.path("config.json"), "{").unwrap();
@@ -269,13 +272,17 @@ fn configurations_that_are_none() {
     wrong("/process", json!(null), "it has no `process`");
     wrong("/process/args", json!([]), "process.args names no command");
     wrong("/process/cwd", json!("here"), "process.cwd 'here' is not absolute");
-    wrong("/process/args", json!(["nosuch"]), "exec: \"nosuch\": executable file not found in $PATH");
+    wrong(
+        "/process/args",
+        json!(["nosuch"]),
+        "exec: \"nosuch\": executable file not found in $PATH",
+    );
     wrong("/process/args", json!(["/nosuch"]), "exec: \"/nosuch\": no such file or directory");
     wrong("/process/args", json!(["/etc/passwd"]), "exec: \"/etc/passwd\": permission denied");
     wrong("/linux/cgroupsPath", json!("/"), "linux.cgroupsPath");
     wrong("/linux/cgroupsPath", json!("/a/../.."), "linux.cgroupsPath");
     wrong("/mounts/0/type", json!("nosuchfs"), "nosuchfs");
-    wrong("/linux", json!({ "seccomp": { "defaultAction": "SCMP_ACT_NOPE" } }), "linux.seccomp");
+    wrong("/linux", json!({ "seccomp": { "defaultAction": "SCMP_ACT_NOPE" } }), "SCMP_ACT_NOPE");
     fs::remove_file(bundle.world.path("config.json")).unwrap();
     let fifo = Command::new("mkfifo").arg(bundle.world.path("config.json")).status().unwrap();
     assert!(fifo.success());
@@ -310,7 +317,11 @@ fn hooks() {
     let mut bundle = Bundle::new("echo command >> /order");
     let order = bundle.world.path("root/order");
     let outside = |name: &str| {
-        let script = format!("cat > {}.json; echo {name} >> {}", bundle.world.path(name).display(), order.display());
+        let script = format!(
+            "cat > {}.json; echo {name} >> {}",
+            bundle.world.path(name).display(),
+            order.display()
+        );
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
     };
     let inside = json!([{ "path": "/usr/bin/sh", "args": ["sh", "-c", "echo startContainer >> /order"], "env": ["PATH=/usr/bin"] }]);
@@ -338,7 +349,10 @@ fn hooks() {
     assert!(code == 0 && err.contains("poststart hook /bin/false failed"), "{err}");
     bundle.becomes("stopped");
     bundle.does(&["delete", ID]);
-    assert_eq!(lines(), "prestart\ncreateRuntime\ncreateContainer\nstartContainer\ncommand\npoststop\n");
+    assert_eq!(
+        lines(),
+        "prestart\ncreateRuntime\ncreateContainer\nstartContainer\ncommand\npoststop\n"
+    );
     assert_eq!(state("poststop")["status"], "stopped");
 }
 
@@ -375,7 +389,10 @@ fn privileges() {
     bundle.create();
     bundle.does(&["start", ID]);
     let first = bundle.world.path("root/tmp/first");
-    until(|| fs::read_to_string(&first).is_ok_and(|text| text.ends_with("0027\n")), "it wrote nothing");
+    until(
+        || fs::read_to_string(&first).is_ok_and(|text| text.ends_with("0027\n")),
+        "it wrote nothing",
+    );
     let first = fs::read_to_string(first).unwrap();
     let expected = "1000\n1001\n1001 5 6\nCapInh: 0000000000000401\nCapPrm: 0000000000000001\nCapEff: 0000000000000001\nCapBnd: 0000000000000401\nCapAmb: 0000000000000001\nNoNewPrivs: 0\nSeccomp: 2\n77\n0027\n";
     assert_eq!(first, expected);
@@ -394,14 +411,21 @@ fn exec() {
     bundle.create();
     assert_ne!(bundle.says(&["exec", ID, "true"]).0, 0, "it is not started");
     bundle.does(&["start", ID]);
-    assert_eq!(bundle.says(&["exec", ID, "sh", "-c", "echo in; exit 4"]), (4, "in\n".into(), String::new()));
-    assert_eq!(bundle.does(&["exec", "--env", "A=b", "--cwd", "/tmp", ID, "sh", "-c", "echo $A $PWD"]), "b /tmp\n");
+    assert_eq!(
+        bundle.says(&["exec", ID, "sh", "-c", "echo in; exit 4"]),
+        (4, "in\n".into(), String::new())
+    );
+    assert_eq!(
+        bundle.does(&["exec", "--env", "A=b", "--cwd", "/tmp", ID, "sh", "-c", "echo $A $PWD"]),
+        "b /tmp\n"
+    );
     assert_eq!(bundle.does(&["exec", ID, "cat", "/proc/sys/kernel/hostname"]), "bundle\n");
     let (code, _, err) = bundle.says(&["exec", ID, "nosuch"]);
     assert!(code == 127 && err.contains("executable file not found in $PATH"), "{err}");
     assert_eq!(bundle.says(&["exec", ID, "/etc/passwd"]).0, 126);
     // It stays when its starter has gone, and is among the container's processes.
-    let mut second = bundle.command(&["exec", "--detach", "--pid-file", "second", ID, "sleep", "100"]);
+    let mut second =
+        bundle.command(&["exec", "--detach", "--pid-file", "second", ID, "sleep", "100"]);
     assert!(second.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let second = fs::read_to_string(bundle.world.path("second")).unwrap();
     let all = bundle.does(&["ps", ID]);
@@ -440,6 +464,28 @@ fn pause() {
     assert_eq!(bundle.state()["status"], "running");
     bundle.does(&["pause", ID]);
     bundle.does(&["delete", "--force", ID]);
+}
+
+/// podman asks for this with `--tmpfs` and `--read-only`.
+#[test]
+fn a_file_system_in_memory_begins_with_what_is_below() {
+    let script = "cat /tmp/folder/file; readlink /tmp/link; stat -c '%u %a' /tmp/folder; echo new > /tmp/folder/file; touch /x";
+    let mut bundle = Bundle::new(script);
+    let tmp = bundle.world.path("root/tmp");
+    fs::create_dir(tmp.join("folder")).unwrap();
+    fs::write(tmp.join("folder/file"), "old\n").unwrap();
+    std::os::unix::fs::chown(tmp.join("folder"), Some(7), None).unwrap();
+    fs::set_permissions(tmp.join("folder"), fs::Permissions::from_mode(0o750)).unwrap();
+    symlink("folder", tmp.join("link")).unwrap();
+    bundle.config["root"]["readonly"] = json!(true);
+    let mount = json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["rw", "nosuid", "nodev", "tmpcopyup"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    bundle.config["process"]["capabilities"] = json!({ "bounding": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"], "effective": ["CAP_DAC_OVERRIDE"] });
+    bundle.write();
+    let (code, out, err) = bundle.says(&["run", ID]);
+    assert_eq!((code, out.as_str()), (1, "old\nfolder\n7 750\n"), "{err}");
+    assert!(err.contains("Read-only file system"), "{err}");
+    assert_eq!(fs::read_to_string(tmp.join("folder/file")).unwrap(), "old\n");
 }
 
 /// A terminal goes to whoever listens at the socket.

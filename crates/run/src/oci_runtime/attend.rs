@@ -23,7 +23,13 @@ impl Runtime {
     ///
     /// # Errors
     /// As of [`Runtime::create`] and [`Runtime::start`].
-    pub fn run(&self, id: &str, options: &Create, detach: bool, keep: bool) -> Result<Option<Exit>, Error> {
+    pub fn run(
+        &self,
+        id: &str,
+        options: &Create,
+        detach: bool,
+        keep: bool,
+    ) -> Result<Option<Exit>, Error> {
         if detach || options.console_socket.is_some() {
             self.create(id, options)?;
             self.start_or_delete(id)?;
@@ -38,7 +44,8 @@ impl Runtime {
         }
         let path = folder::place(&self.root, id)?;
         let process = super::record::Record::read(&path)?.process;
-        let process = process.ok_or_else(|| Error::Container("it ended while it was started".to_owned()))?;
+        let process =
+            process.ok_or_else(|| Error::Container("it ended while it was started".to_owned()))?;
         let ended = attend(process.pid, terminal);
         if !keep {
             self.delete(id, true)?;
@@ -90,7 +97,8 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd, Error> {
     let mut name = [0; 64];
     let mut parts = [io::IoSliceMut::new(&mut name)];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    rustix::net::recvmsg(socket, &mut parts, &mut ancillary, flags).doing("receiving the terminal")?;
+    rustix::net::recvmsg(socket, &mut parts, &mut ancillary, flags)
+        .doing("receiving the terminal")?;
     let sent = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut sent) => sent.next(),
         _ => None,
@@ -103,7 +111,8 @@ fn attend(pid: i32, terminal: Option<OwnedFd>) -> Result<Exit, Error> {
     let gone = || Error::Container("its process is gone".to_owned());
     let number = Pid::from_raw(pid).ok_or_else(gone)?;
     let process = Process::of(pid).ok_or_else(gone)?;
-    let life = rustix::process::pidfd_open(number, PidfdFlags::empty()).doing("watching the process")?;
+    let life =
+        rustix::process::pidfd_open(number, PidfdFlags::empty()).doing("watching the process")?;
     let signals = SignalPipe::new().doing("listening for signals")?;
     let master = terminal.as_ref().map(receive).transpose()?;
     let mut joined = master.map(Joined::new).transpose()?;
@@ -138,7 +147,8 @@ fn attend(pid: i32, terminal: Option<OwnedFd>) -> Result<Exit, Error> {
             break;
         }
     }
-    let status = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(number), WaitOptions::empty()));
+    let status =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(number), WaitOptions::empty()));
     let status = status.doing("waiting for the process")?.map(|(_, status)| status);
     let code = status.and_then(|status| status.exit_status());
     let signal = status.and_then(|status| status.terminating_signal());
@@ -150,7 +160,11 @@ fn attend(pid: i32, terminal: Option<OwnedFd>) -> Result<Exit, Error> {
 }
 
 /// Waits for whatever comes first.
-fn wait(life: &OwnedFd, signals: Option<&SignalPipe>, joined: Option<&Joined>) -> Result<(), Error> {
+fn wait(
+    life: &OwnedFd,
+    signals: Option<&SignalPipe>,
+    joined: Option<&Joined>,
+) -> Result<(), Error> {
     let keyboard = io::stdin();
     let mut fds = vec![PollFd::new(life, PollFlags::IN)];
     fds.extend(signals.map(|signals| PollFd::new(signals.fd(), PollFlags::IN)));

@@ -41,7 +41,8 @@ impl Bundle {
     pub(super) fn read(config: &Path, path: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Document { path: config.to_owned(), why };
         let bytes = sconce_open::read(config, LARGEST).map_err(|error| wrong(error.to_string()))?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         let seccomp = value["linux"]["seccomp"].clone();
         let version = value["ociVersion"].as_str().unwrap_or_default().to_owned();
         if !version.starts_with("1.") {
@@ -50,7 +51,9 @@ impl Bundle {
         let mut spec: Spec = sconce_open::json(&bytes).map_err(|error| wrong(error.to_string()))?;
         let mut root = spec.root().clone().ok_or_else(|| wrong("it has no `root`".to_owned()))?;
         if spec.linux().is_none() {
-            return Err(wrong("it has no `linux`: this runtime starts Linux containers".to_owned()));
+            return Err(wrong(
+                "it has no `linux`: this runtime starts Linux containers".to_owned(),
+            ));
         }
         check_process(&spec).map_err(wrong)?;
         let folder = path.join(root.path());
@@ -98,7 +101,10 @@ impl Bundle {
         }
         let group = self.cgroup("x");
         if group.components().all(|part| matches!(part, std::path::Component::RootDir)) {
-            return unsupported("linux.cgroupsPath", "a container needs a cgroup of its own, not the root");
+            return unsupported(
+                "linux.cgroupsPath",
+                "a container needs a cgroup of its own, not the root",
+            );
         }
         if group.components().any(|part| matches!(part, std::path::Component::ParentDir)) {
             return unsupported("linux.cgroupsPath", "it must not have `..` in it");
@@ -125,8 +131,11 @@ impl Bundle {
             return Ok(None);
         }
         let bytes = serde_json::to_vec(&seccomp).map_err(|error| error.to_string())?;
-        let chain = |error: crate::seccomp::SeccompError| format!("linux.seccomp: {}", super::chain(&error));
-        let filter = Profile::parse(&bytes).and_then(|profile| profile.compile(&Context::host(&[])));
+        let chain = |error: crate::seccomp::SeccompError| {
+            format!("linux.seccomp: {}", super::chain(&error))
+        };
+        let filter =
+            Profile::parse(&bytes).and_then(|profile| profile.compile(&Context::host(&[])));
         let filter = filter.map_err(chain)?;
         self.notes.extend(filter.notes().iter().map(|note| format!("linux.seccomp: {note}")));
         Ok(Some(filter))
@@ -140,7 +149,8 @@ impl Bundle {
             privileges.no_devices = true;
             if privileges.drop_mknod() {
                 self.notes.push(
-                    "CAP_MKNOD is left out: under cgroup v2 nothing else keeps devices away".to_owned(),
+                    "CAP_MKNOD is left out: under cgroup v2 nothing else keeps devices away"
+                        .to_owned(),
                 );
             }
         }
@@ -150,10 +160,12 @@ impl Bundle {
     /// The configuration allows some devices only.
     fn denies_devices(&self) -> bool {
         let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let rules = resources.and_then(|resources| resources.devices().as_ref()).into_iter().flatten();
+        let rules =
+            resources.and_then(|resources| resources.devices().as_ref()).into_iter().flatten();
         // Rules count in their order: the last about all devices decides.
         let all = rules.filter(|rule| rule.major().is_none_or(|major| major < 0));
-        let all = all.filter(|rule| rule.typ().is_none_or(|kind| kind == "a".parse().unwrap_or_default()));
+        let all = all
+            .filter(|rule| rule.typ().is_none_or(|kind| kind == "a".parse().unwrap_or_default()));
         !all.last().is_some_and(|rule| rule.allow())
     }
 

@@ -1,7 +1,8 @@
 //! The cgroups of a container, by libcgroups.
 
 use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, FreezerState, create_cgroup_manager,
+    AnyCgroupManager, CgroupConfig, CgroupManager, ControllerOpt, FreezerState,
+    create_cgroup_manager,
 };
 use libcontainer::oci_spec::runtime::LinuxResources;
 
@@ -22,7 +23,8 @@ impl Record {
     }
 
     fn cgroups(&self) -> Result<AnyCgroupManager, Error> {
-        create_cgroup_manager(self.cgroup_config()).map_err(|error| failed("finding the cgroup", &error))
+        create_cgroup_manager(self.cgroup_config())
+            .map_err(|error| failed("finding the cgroup", &error))
     }
 
     /// The processes in it; none where there is no group.
@@ -38,8 +40,12 @@ impl Record {
     }
 
     pub(super) fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let options =
-            ControllerOpt { resources, freezer_state: None, oom_score_adj: None, disable_oom_killer: false };
+        let options = ControllerOpt {
+            resources,
+            freezer_state: None,
+            oom_score_adj: None,
+            disable_oom_killer: false,
+        };
         self.cgroups()?.apply(&options).map_err(|error| failed("changing the limits", &error))
     }
 

@@ -23,7 +23,7 @@ use super::first::First;
 use super::folder::{self, Folder};
 use super::reasons::Reasons;
 use super::record::{Phase, Process, Record};
-use super::{Note, Runtime, chain};
+use super::{Note, Runtime, chain, copy_up};
 use crate::{os, time};
 
 /// Where a container's process waits for `start`.
@@ -58,8 +58,12 @@ impl Runtime {
                 let made = setup_console_socket(folder, &path, "console.sock");
                 made.map(Some).map_err(|error| Error::Container(chain(&error)))
             }
-            (None, true) => Err(Error::Terminal("process.terminal is true: `--console-socket` says where the terminal is sent to")),
-            (Some(_), false) => Err(Error::Terminal("`--console-socket` is given, and process.terminal is not true")),
+            (None, true) => Err(Error::Terminal(
+                "process.terminal is true: `--console-socket` says where the terminal is sent to",
+            )),
+            (Some(_), false) => Err(Error::Terminal(
+                "`--console-socket` is given, and process.terminal is not true",
+            )),
             (None, false) => Ok(None),
         })
     }
@@ -83,7 +87,13 @@ impl Runtime {
             owner: sconce_open::effective_user(),
             phase: Phase::Creating,
             process: None,
-            annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            annotations: bundle
+                .spec
+                .annotations()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
             cgroup: bundle.cgroup(id),
             systemd: self.systemd,
         };
@@ -92,13 +102,18 @@ impl Runtime {
             let console = console(&folder.path, terminal)?;
             if !record.processes().is_empty() {
                 let group = record.cgroup.display().to_string();
-                return Err(Error::Unsupported { field: "linux.cgroupsPath", why: format!("{group} has processes in it") });
+                return Err(Error::Unsupported {
+                    field: "linux.cgroupsPath",
+                    why: format!("{group} has processes in it"),
+                });
             }
             let pid = first_process(&folder, &record, &mut bundle, options, console);
             let pid = pid.inspect_err(|_| self.undo(&folder, &mut record.clone(), &bundle))?;
             record.process = Process::of(pid);
             record.phase = Phase::Created;
-            let whole = record.write(&folder.path).and_then(|()| pid_file.map_or(Ok(()), |file| write_pid(&file, pid)));
+            let whole = record
+                .write(&folder.path)
+                .and_then(|()| pid_file.map_or(Ok(()), |file| write_pid(&file, pid)));
             whole.inspect_err(|_| self.undo(&folder, &mut record, &bundle))
         });
         bundle.notes.iter().for_each(|note| (self.notes)(Note::Info(note)));
@@ -180,7 +195,10 @@ fn first_process(
     console: Option<OwnedFd>,
 ) -> Result<i32, Error> {
     let mut process = bundle.spec.process().clone().unwrap_or_default();
+    let mut spec = bundle.spec.clone();
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
     let first = First {
+        copy_up: copy_up::take(&mut mounts),
         privileges: bundle.privileges(&process),
         first: true,
         window: window(&process),
@@ -188,8 +206,7 @@ fn first_process(
     };
     bundle.with_home(&mut process)?;
     process.set_capabilities(None);
-    let mut spec = bundle.spec.clone();
-    spec.set_process(Some(process));
+    spec.set_process(Some(process)).set_mounts(Some(mounts));
     let failed = |error: &dyn std::error::Error| Error::Container(chain(error));
     let user_ns_config = UserNamespaceConfig::new(&spec).map_err(|error| failed(&error))?;
     let notify_listener =
@@ -232,10 +249,7 @@ pub(super) fn start(arguments: &ContainerArgs) -> Result<i32, Error> {
         Err(error) => {
             let words = chain(&error);
             match Error::of_words(words, &command) {
-                Error::Container(words) => Err(Error::Container(match reasons.first() {
-                    Some(reason) if !words.contains(&reason) => format!("{reason}; {words}"),
-                    _ => words,
-                })),
+                Error::Container(words) => Err(Error::Container(reasons.before(words))),
                 error => Err(error),
             }
         }

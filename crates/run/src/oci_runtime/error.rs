@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The name of a container that could be a path, or nothing at all.
-    #[error("'{0}' is no container id: letters, digits and `_+-.` make one, and the first is a letter or a digit")]
+    #[error(
+        "'{0}' is no container id: letters, digits and `_+-.` make one, and the first is a letter or a digit"
+    )]
     Id(String),
     /// There is none of that name.
     #[error("container '{id}' does not exist in {}", root.display())]

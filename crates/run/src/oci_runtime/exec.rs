@@ -79,8 +79,12 @@ impl Runtime {
                 let _ = std::fs::remove_file(folder.join(name));
                 made.map(Some).map_err(|error| Error::Container(chain(&error)))
             }
-            (None, true) => Err(Error::Terminal("the process gets a terminal: `--console-socket` says where it is sent to")),
-            (Some(_), false) => Err(Error::Terminal("`--console-socket` is given, and the process gets no terminal")),
+            (None, true) => Err(Error::Terminal(
+                "the process gets a terminal: `--console-socket` says where it is sent to",
+            )),
+            (Some(_), false) => Err(Error::Terminal(
+                "`--console-socket` is given, and the process gets no terminal",
+            )),
             (None, false) => Ok(None),
         })
     }
@@ -106,6 +110,7 @@ impl Runtime {
         let first = First {
             privileges: bundle.privileges(&process),
             first: false,
+            copy_up: Vec::new(),
             window: window(&process),
             environment: Rc::new(RefCell::new(Vec::new())),
         };
@@ -156,7 +161,8 @@ impl Runtime {
         let _ = std::fs::remove_file(&notify);
         let pid = started?;
         drop(write);
-        let words = sconce_open::bounded(File::from(read), LARGEST).doing("waiting for the command")?;
+        let words =
+            sconce_open::bounded(File::from(read), LARGEST).doing("waiting for the command")?;
         if !words.is_empty() {
             let command = command.and_then(|args| args.first().cloned()).unwrap_or_default();
             return Err(Error::of_words(String::from_utf8_lossy(&words).into_owned(), &command));
@@ -171,7 +177,8 @@ fn wanted(exec: &Exec, bundle: &Bundle) -> Result<ProcessSpec, Error> {
     if let Some(path) = &exec.process {
         let wrong = |why: String| Error::Document { path: path.clone(), why };
         let bytes = sconce_open::read(path, LARGEST).map_err(|error| wrong(error.to_string()))?;
-        let process: ProcessSpec = sconce_open::json(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let process: ProcessSpec =
+            sconce_open::json(&bytes).map_err(|error| wrong(error.to_string()))?;
         if process.args().as_ref().and_then(|args| args.first()).is_none() {
             return Err(wrong("args names no command".to_owned()));
         }
@@ -187,7 +194,9 @@ fn wanted(exec: &Exec, bundle: &Bundle) -> Result<ProcessSpec, Error> {
         process.set_cwd(cwd.clone());
     }
     if let Some(given) = &exec.user {
-        let (user, group) = given.split_once(':').map_or((given.as_str(), None), |(user, group)| (user, Some(group)));
+        let (user, group) = given
+            .split_once(':')
+            .map_or((given.as_str(), None), |(user, group)| (user, Some(group)));
         let number = |text: &str| {
             text.parse().map_err(|_| Error::Unsupported {
                 field: "--user",

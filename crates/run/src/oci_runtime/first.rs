@@ -29,6 +29,8 @@ pub(super) struct First {
     pub(super) privileges: Privileges,
     /// It is the container's first process, not one that joins it.
     pub(super) first: bool,
+    /// Mounts that begin with what is below them.
+    pub(super) copy_up: Vec<PathBuf>,
     /// Rows and columns of its terminal.
     pub(super) window: Option<(u16, u16)>,
     /// What libcontainer makes of `process.env`.
@@ -40,7 +42,8 @@ impl Executor for First {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let failed = |words: String| ExecutorValidationError::ArgValidationError(words);
         find(spec).map_err(|error| failed(error.to_string()))?;
-        self.prepare().map_err(|error| failed(format!("preparing the container's process: {error}")))
+        self.prepare()
+            .map_err(|error| failed(format!("preparing the container's process: {error}")))
     }
 
     fn setup_envs(&self, given: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
@@ -50,34 +53,49 @@ impl Executor for First {
 
     /// Nobody waits for a first process's answer any more: the command's own streams and status say what is wrong.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let refused = |words: String| {
-            if self.first {
-                let _ = crate::streams::write_all(rustix::stdio::stderr(), format!("{words}\n").as_bytes());
-                os::exit_now(if words.contains("os error 2)") { 127 } else { 126 });
-            }
-            ExecutorError::Other(words)
-        };
-        // What the filter allows is known to few: everything is ready before it is installed.
-        let command = find(spec).map_err(|error| refused(error.to_string()))?;
-        let program = self.program(spec, &command).map_err(|error| refused(error.to_string()))?;
-        signals::reset_signals();
-        self.privileges.take().map_err(|error| {
-            refused(format!("taking the process's capabilities and seccomp filter: {error}"))
-        })?;
-        let error = program.execute();
-        Err(refused(format!("exec: \"{}\": {error}", command.display())))
+        let (words, status) = self.execute(spec);
+        if self.first {
+            let _ =
+                crate::streams::write_all(rustix::stdio::stderr(), format!("{words}\n").as_bytes());
+            os::exit_now(status);
+        }
+        Err(ExecutorError::Other(words))
     }
 }
 
 impl First {
+    /// Becomes the command; why not, and the status that a shell has for it.
+    fn execute(&self, spec: &Spec) -> (String, i32) {
+        // What the filter allows is known to few: everything is ready before it is installed.
+        let command = match find(spec) {
+            Ok(command) => command,
+            Err(error) => return (error.to_string(), error.exit_code().into()),
+        };
+        let program = match self.program(spec, &command) {
+            Ok(program) => program,
+            Err(error) => return (error.to_string(), 126),
+        };
+        signals::reset_signals();
+        if let Err(error) = self.privileges.take() {
+            return (format!("taking the process's capabilities and seccomp filter: {error}"), 126);
+        }
+        let error = program.execute();
+        let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        (format!("exec: \"{}\": {error}", command.display()), status)
+    }
+
     fn prepare(&self) -> io::Result<()> {
         let name = if self.first { c"sconce-oci" } else { c"sconce-oci-exec" };
         rustix::thread::set_name(name)?;
+        super::copy_up::fill(&self.copy_up)?;
         if self.first && self.privileges.no_devices {
             forbid_devices()?;
         }
         if let Some(window) = self.window {
-            let _ = rustix::termios::tcsetwinsize(rustix::stdio::stdin(), crate::terminal::of_size(window));
+            let _ = rustix::termios::tcsetwinsize(
+                rustix::stdio::stdin(),
+                crate::terminal::of_size(window),
+            );
         }
         self.give_streams();
         self.privileges.lower()
@@ -99,10 +117,13 @@ impl First {
     fn program(&self, spec: &Spec, command: &Path) -> io::Result<os::Program> {
         let text = |text: &str| CString::new(text).map_err(io::Error::from);
         let args = spec.process().as_ref().and_then(|process| process.args().clone());
-        let arguments = args.unwrap_or_default().iter().map(|word| text(word)).collect::<Result<_, _>>()?;
+        let arguments =
+            args.unwrap_or_default().iter().map(|word| text(word)).collect::<Result<_, _>>()?;
         let environment = self.environment.borrow();
-        let environment =
-            environment.iter().map(|(key, value)| text(&format!("{key}={value}"))).collect::<Result<_, _>>()?;
+        let environment = environment
+            .iter()
+            .map(|(key, value)| text(&format!("{key}={value}")))
+            .collect::<Result<_, _>>()?;
         Ok(os::Program::new(vec![text(&command.to_string_lossy())?], arguments, environment))
     }
 }
@@ -123,7 +144,8 @@ fn find(spec: &Spec) -> Result<PathBuf, Error> {
     let args = process.and_then(|process| process.args().as_ref());
     let name = args.and_then(|args| args.first()).map(String::as_str).unwrap_or_default();
     let environment = process.and_then(|process| process.env().as_ref()).into_iter().flatten();
-    let path = environment.filter_map(|entry| entry.strip_prefix("PATH=")).last().unwrap_or(DEFAULT_PATH);
+    let path =
+        environment.filter_map(|entry| entry.strip_prefix("PATH=")).last().unwrap_or(DEFAULT_PATH);
     let usable = |path: &Path| {
         let about = std::fs::metadata(path).ok()?;
         Some(about.is_file() && about.permissions().mode() & 0o111 != 0)

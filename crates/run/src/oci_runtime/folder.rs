@@ -45,7 +45,8 @@ fn owned(path: &Path, owner: u32) -> Result<(), Error> {
 
 /// The id, if it is one.
 pub(super) fn id(given: &str) -> Result<&str, Error> {
-    let first = given.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let first =
+        given.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let rest = given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte));
     match first && rest && given.len() <= LONGEST {
         true => Ok(given),
@@ -133,7 +134,9 @@ mod tests {
         for good in ["a", "0f3c", "my_job-1.2+x", "_x"] {
             assert_eq!(id(good).expect("an id"), good);
         }
-        for bad in ["", ".", "..", "../x", "a/b", "-rf", ".hidden", "a b", "ä", "a\n", &"x".repeat(256)] {
+        for bad in
+            ["", ".", "..", "../x", "a/b", "-rf", ".hidden", "a b", "ä", "a\n", &"x".repeat(256)]
+        {
             assert!(id(bad).is_err(), "{bad:?}");
         }
     }

@@ -32,7 +32,12 @@ impl Runtime {
         record.phase = Phase::Running;
         record.write(&folder.path)?;
         let hooks = self.bundle_of(&folder, &record).and_then(|bundle| bundle.spec.hooks().clone());
-        self.run_hooks("poststart", hooks.and_then(|hooks| hooks.poststart().clone()), &record, &folder.path);
+        self.run_hooks(
+            "poststart",
+            hooks.and_then(|hooks| hooks.poststart().clone()),
+            &record,
+            &folder.path,
+        );
         Ok(())
     }
 
@@ -107,14 +112,22 @@ impl Runtime {
                 std::thread::sleep(Duration::from_millis(2));
             }
             if process.lives() {
-                let words = format!("process {} of container '{id}' was killed and does not end", process.pid);
+                let words = format!(
+                    "process {} of container '{id}' was killed and does not end",
+                    process.pid
+                );
                 return Err(Error::Container(words));
             }
         }
         record.remove_cgroups()?;
         let hooks = self.bundle_of(&folder, &record).and_then(|bundle| bundle.spec.hooks().clone());
         let stopped = Record { process: None, ..record };
-        self.run_hooks("poststop", hooks.and_then(|hooks| hooks.poststop().clone()), &stopped, &folder.path);
+        self.run_hooks(
+            "poststop",
+            hooks.and_then(|hooks| hooks.poststop().clone()),
+            &stopped,
+            &folder.path,
+        );
         folder.remove()
     }
 
@@ -144,8 +157,9 @@ impl Runtime {
         if record.living().is_none() {
             return Err(status(&record, "update", "created or running"));
         }
-        let resources: LinuxResources = sconce_open::json(resources)
-            .map_err(|error| Error::Document { path: "resources".into(), why: error.to_string() })?;
+        let resources: LinuxResources = sconce_open::json(resources).map_err(|error| {
+            Error::Document { path: "resources".into(), why: error.to_string() }
+        })?;
         record.limit(&resources)
     }
 
@@ -164,7 +178,13 @@ impl Runtime {
     }
 
     /// Runs hooks whose failure stops nothing (runtime.md, "Lifecycle"): each is told.
-    pub(super) fn run_hooks(&self, kind: &str, hooks: Option<Vec<Hook>>, record: &Record, folder: &Path) {
+    pub(super) fn run_hooks(
+        &self,
+        kind: &str,
+        hooks: Option<Vec<Hook>>,
+        record: &Record,
+        folder: &Path,
+    ) {
         let status = match record.status() {
             "stopped" | "creating" => ContainerStatus::Stopped,
             _ => ContainerStatus::Running,
@@ -173,8 +193,14 @@ impl Runtime {
             let name = hook.path().display().to_string();
             let container = record.for_hooks(folder, status);
             let ran = container.and_then(|container| {
-                libcontainer::hooks::run_hooks(Some(&vec![hook]), Some(&container.state), None, None, None)
-                    .map_err(|error| Error::Container(chain(&error)))
+                libcontainer::hooks::run_hooks(
+                    Some(&vec![hook]),
+                    Some(&container.state),
+                    None,
+                    None,
+                    None,
+                )
+                .map_err(|error| Error::Container(chain(&error)))
             });
             if let Err(error) = ran {
                 self.warn(&format!("the {kind} hook {name} failed: {error}"));
@@ -187,7 +213,11 @@ pub(super) fn status(record: &Record, asked: &'static str, needed: &'static str)
     Error::Status { id: record.id.clone(), status: record.status().to_owned(), asked, needed }
 }
 
-pub(super) fn expect(record: &Record, asked: &'static str, needed: &'static str) -> Result<(), Error> {
+pub(super) fn expect(
+    record: &Record,
+    asked: &'static str,
+    needed: &'static str,
+) -> Result<(), Error> {
     match record.status() == needed {
         true => Ok(()),
         false => Err(status(record, asked, needed)),

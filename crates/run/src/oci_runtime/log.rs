@@ -38,7 +38,8 @@ impl Log {
             Format::Json => json!({ "level": level, "msg": message, "time": time }).to_string(),
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
-        let mut file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file =
+            fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         file.write_all(format!("{line}\n").as_bytes())
     }
 }

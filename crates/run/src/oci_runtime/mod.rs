@@ -10,6 +10,7 @@
 mod attend;
 mod bundle;
 mod cgroups;
+mod copy_up;
 mod create;
 mod error;
 mod exec;
@@ -115,12 +116,15 @@ pub fn seal(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> 
     };
     let words: Vec<CString> =
         arguments.into_iter().map(text).collect::<Result<_, _>>().doing("reading the arguments")?;
-    let variables: Vec<CString> =
-        std::env::vars_os().map(entry).collect::<Result<_, _>>().doing("reading the environment")?;
+    let variables: Vec<CString> = std::env::vars_os()
+        .map(entry)
+        .collect::<Result<_, _>>()
+        .doing("reading the environment")?;
     let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
     let variables: Vec<_> = variables.iter().map(CString::as_c_str).collect();
     let program = sealed::program().doing("copying this program")?;
-    Err(crate::os::execute_fd_with(program.as_fd(), &words, &variables)).doing("starting the copy of this program")
+    Err(crate::os::execute_fd_with(program.as_fd(), &words, &variables))
+        .doing("starting the copy of this program")
 }
 
 /// An error with its causes, each once.

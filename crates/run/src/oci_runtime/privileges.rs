@@ -102,7 +102,10 @@ impl Privileges {
         let permitted = self.permitted & now;
         let effective = self.effective & permitted;
         let inheritable = self.inheritable & now;
-        rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets { effective, permitted, inheritable },
+        )?;
         rustix::thread::clear_ambient_capability_set()?;
         for one in (self.ambient & permitted & inheritable).iter() {
             rustix::thread::configure_capability_in_ambient_set(one, true)?;

@@ -10,6 +10,8 @@ use crate::{os, trace};
 
 /// The end of the pipe that errors are written to; processes that are forked have it too.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
+/// How many lines say why; the rest says the same again.
+const FIRST: usize = 2;
 /// The most of one line.
 const LONGEST: usize = 1024;
 
@@ -26,7 +28,8 @@ impl Reasons {
         trace::listen(|line| {
             let fd = PIPE.load(Ordering::Relaxed);
             if fd >= 0 {
-                let mut line: String = line.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+                let mut line: String =
+                    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
                 line.push('\n');
                 // A full pipe has reasons enough.
                 let _ = rustix::io::write(os::borrow(fd), line.as_bytes());
@@ -35,12 +38,18 @@ impl Reasons {
         Ok(Self { read, _write: write })
     }
 
-    /// The first that was logged, which is the closest to the cause.
-    pub(super) fn first(&self) -> Option<String> {
+    /// What was logged first, which is the closest to the cause, and an error's own words.
+    pub(super) fn before(&self, words: String) -> String {
         let mut bytes = vec![0; 8 << 10];
-        let length = rustix::io::read(&self.read, &mut bytes).ok()?;
-        let text = String::from_utf8_lossy(bytes.get(..length)?).into_owned();
-        text.lines().next().map(str::to_owned)
+        let length = rustix::io::read(&self.read, &mut bytes).unwrap_or(0);
+        let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned();
+        let mut all: Vec<&str> = Vec::new();
+        for line in text.lines().take(FIRST).chain([words.as_str()]) {
+            if !all.iter().any(|known| known.contains(line)) {
+                all.push(line);
+            }
+        }
+        all.join("; ")
     }
 }
 

@@ -41,7 +41,8 @@ impl Process {
     }
 
     pub(super) fn lives(self) -> bool {
-        look(self.pid).is_some_and(|(began, state)| began == self.began && !matches!(state, 'Z' | 'X'))
+        look(self.pid)
+            .is_some_and(|(began, state)| began == self.began && !matches!(state, 'Z' | 'X'))
     }
 
     /// Sends a signal; false where the process has ended.
@@ -55,7 +56,8 @@ impl Process {
         if !self.lives() {
             return Ok(false);
         }
-        let signal = signal(number).ok_or_else(|| Error::Container(format!("there is no signal {number}")))?;
+        let signal = signal(number)
+            .ok_or_else(|| Error::Container(format!("there is no signal {number}")))?;
         match rustix::process::pidfd_send_signal(&open, signal) {
             Err(rustix::io::Errno::SRCH) => Ok(false),
             other => other.map(|()| true).doing(what()),
@@ -141,7 +143,11 @@ impl Record {
     }
 
     /// As libcontainer hands it to hooks.
-    pub(super) fn for_hooks(&self, folder: &Path, status: ContainerStatus) -> Result<Container, Error> {
+    pub(super) fn for_hooks(
+        &self,
+        folder: &Path,
+        status: ContainerStatus,
+    ) -> Result<Container, Error> {
         let pid = self.process.map(|process| process.pid);
         let container = Container::new(&self.id, status, pid, &self.bundle, folder);
         let mut container = container.map_err(|error| Error::Container(super::chain(&error)))?;
@@ -153,7 +159,8 @@ impl Record {
 /// The name of a user, as /etc/passwd of this machine has it.
 fn owner(uid: u32) -> String {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    crate::user::find(&passwd, |entry| entry.uid == uid).map_or_else(String::new, |entry| entry.name)
+    crate::user::find(&passwd, |entry| entry.uid == uid)
+        .map_or_else(String::new, |entry| entry.name)
 }
 
 #[cfg(test)]

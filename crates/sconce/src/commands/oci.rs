@@ -174,7 +174,11 @@ struct Join {
     preserve_fds: u16,
     id: String,
     /// The command
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "process")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "process"
+    )]
     command: Vec<String>,
 }
 
@@ -190,10 +194,15 @@ const LARGEST: u64 = 1 << 20;
 /// Where `--log` leads.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-pub fn main(global: &Global, args: &Args, words: Vec<std::ffi::OsString>) -> Result<ExitCode, Failure> {
+pub fn main(
+    global: &Global,
+    args: &Args,
+    words: Vec<std::ffi::OsString>,
+) -> Result<ExitCode, Failure> {
     if let Some(path) = &args.log {
-        let path = std::path::absolute(path)
-            .map_err(|error| Failure::new(Kind::Usage, format!("--log {}: {error}", path.display())))?;
+        let path = std::path::absolute(path).map_err(|error| {
+            Failure::new(Kind::Usage, format!("--log {}: {error}", path.display()))
+        })?;
         let format = match args.log_format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
@@ -260,10 +269,8 @@ fn work(global: &Global, args: &Args, words: Vec<std::ffi::OsString>) -> Result<
         Command::Start { id } => runtime()?.start(id)?,
         Command::State { id } => println!("{}", pretty(&runtime()?.state(id)?)),
         Command::Kill { all, id, signal } => {
-            let number = sconce_start::signal("SIGNAL", signal).map_err(|error| Error::Unsupported {
-                field: "SIGNAL",
-                why: error.to_string(),
-            })?;
+            let number = sconce_start::signal("SIGNAL", signal)
+                .map_err(|error| Error::Unsupported { field: "SIGNAL", why: error.to_string() })?;
             runtime()?.kill(id, number, *all)?;
         }
         Command::Delete { force, id } => runtime()?.delete(id, *force)?,
@@ -308,7 +315,11 @@ fn list(states: &[Value], format: ListFormat, quiet: bool) {
     println!("{:width$} {:>8} {:8} BUNDLE", "ID", "PID", "STATUS");
     for state in states {
         let (id, status) = (text(state, "id"), text(state, "status"));
-        println!("{id:width$} {:>8} {status:8} {}", state["pid"].to_string(), text(state, "bundle"));
+        println!(
+            "{id:width$} {:>8} {status:8} {}",
+            state["pid"].to_string(),
+            text(state, "bundle")
+        );
     }
 }
 
