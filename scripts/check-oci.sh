@@ -6,7 +6,7 @@
 # podman does each row with sconce and with the runtimes of this machine, in the same run; what it prints and its
 # exit code are held beside each other. Where they differ both are shown, and the end is 1, but for the
 # differences of the table below, each with its reason. Needs podman, busybox-static, and runc or crun. A runtime that
-# starts nothing here is said and left out: crun takes no machine with cgroup v1 and v2 at once. Then the rows of Slurm: `srun --container`, if slurmctld, slurmd, slurm-client and munge are there.
+# starts nothing here is said and left out: crun takes no machine with cgroup v1 and v2 at once.
 set -uf
 
 [ $# -eq 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -19,9 +19,7 @@ TABLE
 }
 
 scratch=$(mktemp -d /tmp/check-oci.XXXXXX)
-slurm=()
 finish() {
-    for pid in "${slurm[@]}"; do kill "$pid" 2>/dev/null; done
     for peer in sconce runc crun; do
         podman_of "$peer" rm --all --force --time 0 >/dev/null 2>&1
     done
@@ -115,7 +113,7 @@ limits() { run "$1" --rm --ulimit nofile=99:100 --ulimit core=0 --ulimit nproc=4
 memory_score() { run "$1" --rm --oom-score-adj 500 bb cat /proc/self/oom_score_adj; }
 in_cgroup() { run "$1" --rm --memory 64m --pids-limit 50 --cpu-shares 300 bb sh -c 'cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares memory.max pids.max 2>/dev/null'; }
 out_of_memory() { run "$1" --rm --memory 20m --memory-swap 20m bb sh -c 'head -c 100m /dev/zero | tail | wc -c' >/dev/null 2>&1; }
-exec_code() { stays "$1" bb sleep 100; podman_of "$1" exec stays sh -c 'id; grep Cap /proc/self/status; ps -o args | grep -c sleep; exit 5'; local c=$?; gone "$1"; return $c; }
+exec_code() { stays "$1" bb sleep 100; podman_of "$1" exec stays sh -c 'id; grep Cap /proc/self/status; ps -o args | grep -c "^sleep 100"; exit 5'; local c=$?; gone "$1"; return $c; }
 exec_user() { stays "$1" bb sleep 100; podman_of "$1" exec -u 1000 -e A=b -w /tmp stays sh -c 'id; pwd; echo $A; grep -E "Cap|Seccomp:" /proc/self/status'; gone "$1"; }
 exec_missing() { stays "$1" bb sleep 100; podman_of "$1" exec stays nosuch >/dev/null 2>&1; local c=$?; podman_of "$1" exec stays /etc/passwd >/dev/null 2>&1; echo "$c $?"; gone "$1"; }
 exec_input() { stays "$1" bb sleep 100; echo given | podman_of "$1" exec -i stays cat; gone "$1"; }

@@ -29,7 +29,11 @@ struct Bundle {
 impl Bundle {
     /// One whose command is this script.
     fn new(script: &str) -> Self {
-        let world = World::new();
+        Self::of(World::new(), script)
+    }
+
+    /// One in a folder of its caller's.
+    fn of(world: World, script: &str) -> Self {
         world.image("{}");
         // Where a user namespace's root may not make them.
         for folder in ["proc", "dev"] {
@@ -431,6 +435,30 @@ fn exec() {
     let all = bundle.does(&["ps", ID]);
     assert!(all.lines().any(|line| line == second), "{second} of {all}");
     assert!(all.lines().any(|line| line == bundle.state()["pid"].to_string()));
+}
+
+/// A user's bundle, with a user namespace of one id: what `runc spec --rootless` writes.
+#[test]
+fn without_root() {
+    let script = "id -u; read a b c < /proc/self/uid_map; echo $a $b $c; sleep 100";
+    let mut bundle = Bundle::of(World::of_nobody(), script);
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"] =
+        json!([{ "type": "pid" }, { "type": "mount" }, { "type": "uts" }, { "type": "user" }]);
+    linux["uidMappings"] = json!([{ "containerID": 0, "hostID": 65534, "size": 1 }]);
+    linux["gidMappings"] = linux["uidMappings"].clone();
+    linux.as_object_mut().unwrap().remove("cgroupsPath");
+    bundle.create();
+    bundle.does(&["start", ID]);
+    until(|| bundle.output() == "0\n0 65534 1\n", "it does not begin");
+    assert_eq!(bundle.does(&["exec", ID, "id", "-u"]), "0\n");
+    bundle.does(&["kill", ID, "KILL"]);
+    bundle.becomes("stopped");
+    bundle.does(&["delete", ID]);
+    bundle.config["process"]["args"] = json!(["sh", "-c", "exit 6"]);
+    bundle.write();
+    assert_eq!(bundle.says(&["run", ID]).0, 6);
+    assert!(bundle.left().is_empty());
 }
 
 /// A process of another user namespace than ours joins that too: root there is nobody here.

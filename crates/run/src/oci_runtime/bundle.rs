@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use libcontainer::oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Process, Spec};
 use serde_json::Value;
 
 use super::error::{Doing, Error};
@@ -163,9 +163,10 @@ impl Bundle {
         let rules =
             resources.and_then(|resources| resources.devices().as_ref()).into_iter().flatten();
         // Rules count in their order: the last about all devices decides.
-        let all = rules.filter(|rule| rule.major().is_none_or(|major| major < 0));
-        let all = all
-            .filter(|rule| rule.typ().is_none_or(|kind| kind == "a".parse().unwrap_or_default()));
+        let all = rules.filter(|rule| {
+            rule.major().is_none_or(|major| major < 0)
+                && matches!(rule.typ(), None | Some(LinuxDeviceType::A))
+        });
         !all.last().is_some_and(|rule| rule.allow())
     }
 

@@ -78,7 +78,9 @@ impl Runtime {
         folder::id(id)?;
         let mut bundle = Bundle::open(&options.bundle)?;
         let pid_file = options.pid_file.as_deref().map(absolute).transpose()?;
-        let folder = Folder::new(&self.make_root()?, id)?;
+        let root = self.make_root()?;
+        super::rootless::enter()?;
+        let folder = Folder::new(&root, id)?;
         let mut record = Record {
             id: id.to_owned(),
             bundle: bundle.path.clone(),

@@ -106,6 +106,9 @@ impl Runtime {
         let mut bundle = Bundle::read(&path.join(CONFIG), &record.bundle)?;
         let mut process = wanted(exec, &bundle)?;
         let pid_file = exec.pid_file.as_deref().map(absolute).transpose()?;
+        if let Some(process) = record.living() {
+            super::rootless::enter_as(process.pid)?;
+        }
         let (namespaces, _held) = namespaces(&record)?;
         let first = First {
             privileges: bundle.privileges(&process),

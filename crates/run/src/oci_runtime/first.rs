@@ -144,8 +144,10 @@ fn find(spec: &Spec) -> Result<PathBuf, Error> {
     let args = process.and_then(|process| process.args().as_ref());
     let name = args.and_then(|args| args.first()).map(String::as_str).unwrap_or_default();
     let environment = process.and_then(|process| process.env().as_ref()).into_iter().flatten();
-    let path =
-        environment.filter_map(|entry| entry.strip_prefix("PATH=")).last().unwrap_or(DEFAULT_PATH);
+    let path = environment
+        .filter_map(|entry| entry.strip_prefix("PATH="))
+        .next_back()
+        .unwrap_or(DEFAULT_PATH);
     let usable = |path: &Path| {
         let about = std::fs::metadata(path).ok()?;
         Some(about.is_file() && about.permissions().mode() & 0o111 != 0)

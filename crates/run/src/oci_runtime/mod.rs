@@ -22,6 +22,7 @@ mod log;
 mod privileges;
 mod reasons;
 mod record;
+mod rootless;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
