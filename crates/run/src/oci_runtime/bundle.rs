@@ -118,11 +118,11 @@ impl Bundle {
         given.unwrap_or_else(|| Path::new("/sconce-oci").join(id))
     }
 
-    /// The processes get a user namespace of their own, or that of another container.
-    pub(super) fn has_user_namespace(&self) -> bool {
+    /// The kinds of namespaces that its processes have of their own, or join.
+    pub(super) fn namespaces(&self) -> Vec<LinuxNamespaceType> {
         let linux = self.spec.linux().as_ref();
-        let kinds = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
-        kinds.map(|one| one.typ()).any(|kind| kind == LinuxNamespaceType::User)
+        let given = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        given.iter().map(|one| one.typ()).collect()
     }
 
     /// The seccomp profile for this machine.
@@ -145,7 +145,10 @@ impl Bundle {
     /// missing CAP_MKNOD where no device cgroup does it: libcgroups has none for cgroup v2 without libbpf.
     pub(super) fn privileges(&mut self, process: &Process) -> Privileges {
         let mut privileges = Privileges::of(process, self.filter.clone());
-        if crate::cgroup::unified() && !self.has_user_namespace() && self.denies_devices() {
+        if crate::cgroup::unified()
+            && !self.namespaces().contains(&LinuxNamespaceType::User)
+            && self.denies_devices()
+        {
             privileges.no_devices = true;
             if privileges.drop_mknod() {
                 self.notes.push(
@@ -161,13 +164,13 @@ impl Bundle {
     fn denies_devices(&self) -> bool {
         let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let rules =
-            resources.and_then(|resources| resources.devices().as_ref()).into_iter().flatten();
+            resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         // Rules count in their order: the last about all devices decides.
-        let all = rules.filter(|rule| {
+        let all = rules.iter().rev().find(|rule| {
             rule.major().is_none_or(|major| major < 0)
                 && matches!(rule.typ(), None | Some(LinuxDeviceType::A))
         });
-        !all.last().is_some_and(|rule| rule.allow())
+        !all.is_some_and(|rule| rule.allow())
     }
 
     /// Adds what every program expects and libcontainer would ask the C library for, which loads modules of

@@ -109,7 +109,7 @@ impl Runtime {
         if let Some(process) = record.living() {
             super::rootless::enter_as(process.pid)?;
         }
-        let (namespaces, _held) = namespaces(&record)?;
+        let (namespaces, _held) = namespaces(&record, &bundle)?;
         let first = First {
             privileges: bundle.privileges(&process),
             first: false,
@@ -214,14 +214,15 @@ fn wanted(exec: &Exec, bundle: &Bundle) -> Result<ProcessSpec, Error> {
     Ok(process)
 }
 
-/// The namespaces of the container that are not this process's, held open: its number may go to another meanwhile. The user
+/// The namespaces that the container's configuration names, where they are not this process's, held open: its number may go to another meanwhile. The user
 /// namespace is among them, which no capability of the machine's goes into.
-fn namespaces(record: &Record) -> Result<(Vec<LinuxNamespace>, Vec<File>), Error> {
+fn namespaces(record: &Record, bundle: &Bundle) -> Result<(Vec<LinuxNamespace>, Vec<File>), Error> {
     let gone = || super::lifecycle::status(record, "exec", "running");
     let Process { pid, .. } = record.living().ok_or_else(gone)?;
     let mut held = Vec::new();
     let mut joined = Vec::new();
-    for (name, kind) in NAMESPACES {
+    let own = bundle.namespaces();
+    for (name, kind) in NAMESPACES.into_iter().filter(|(_, kind)| own.contains(kind)) {
         let (theirs, ours) = (format!("/proc/{pid}/ns/{name}"), format!("/proc/self/ns/{name}"));
         let Ok(link) = std::fs::read_link(&theirs) else { continue };
         if std::fs::read_link(&ours).is_ok_and(|own| own == link) {

@@ -235,12 +235,12 @@ fn log(level: &str, text: &str) -> bool {
 
 /// Standard error is the container's too: what can be elsewhere, or is no warning, is not written there.
 fn note(note: Note<'_>) {
-    let written = match note {
-        Note::Warning(text) => log("warning", text),
-        Note::Info(text) => return drop(log("info", text)),
-    };
-    if let (Note::Warning(text), false) = (note, written) {
-        eprintln!("warning: {text}");
+    match note {
+        Note::Info(text) => {
+            log("info", text);
+        }
+        Note::Warning(text) if !log("warning", text) => eprintln!("warning: {text}"),
+        Note::Warning(_) => {}
     }
 }
 
