@@ -130,11 +130,13 @@ top() { stays "$1" bb sleep 100; podman_of "$1" top stays args; gone "$1"; }
 namespace_of() { stays "$1" bb sleep 100; run "$1" --rm --pid container:stays bb sh -c 'ps -o args | grep -c "^sleep 100"'; gone "$1"; }
 copy() { stays "$1" bb sleep 100; podman_of "$1" cp "$scratch/root/etc/passwd" stays:/tmp/p; podman_of "$1" exec stays wc -l /tmp/p; gone "$1"; }
 
+build() { printf 'FROM bb\nRUN echo built >/made && id -u\nUSER 1000\nRUN id -u\n' >Containerfile; podman_of "$1" build -q --isolation oci --network none --no-cache -t made . >/dev/null; run "$1" --rm made sh -c 'cat /made; id -u'; }
+
 rows='code killed_itself standard_input terminal_code terminal_of_user no_such_command no_such_file not_executable no_such_folder
 environment identity user capabilities user_capabilities privileged no_new_privileges unconfined filtered init read_only
 mounts masked devices device device_denied volumes user_namespace user_in_namespace host_namespaces sysctl limits memory_score
 in_cgroup out_of_memory exec_code exec_user exec_missing exec_input exec_in_user_namespace stop stop_hard kill_signal
-kill_again pause removed create_start logs top namespace_of copy'
+kill_again pause removed create_start logs top namespace_of copy build'
 
 peers=
 for peer in runc crun; do

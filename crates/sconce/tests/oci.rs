@@ -36,7 +36,7 @@ impl Bundle {
     fn of(world: World, script: &str) -> Self {
         world.image("{}");
         // Where a user namespace's root may not make them.
-        for folder in ["proc", "dev"] {
+        for folder in ["proc", "dev", "sys"] {
             fs::create_dir(world.path("root").join(folder)).unwrap();
         }
         let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
@@ -448,6 +448,10 @@ fn without_root() {
     linux["uidMappings"] = json!([{ "containerID": 0, "hostID": 65534, "size": 1 }]);
     linux["gidMappings"] = linux["uidMappings"].clone();
     linux.as_object_mut().unwrap().remove("cgroupsPath");
+    let options = json!(["nosuid", "noexec", "nodev", "relatime", "ro"]);
+    let sys = json!({ "destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"] });
+    let groups = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options });
+    bundle.config["mounts"].as_array_mut().unwrap().extend([sys, groups]);
     bundle.create();
     bundle.does(&["start", ID]);
     until(|| bundle.output() == "0\n0 65534 1\n", "it does not begin");
@@ -514,6 +518,21 @@ fn a_file_system_in_memory_begins_with_what_is_below() {
     assert_eq!((code, out.as_str()), (1, "old\nfolder\n7 750\n"), "{err}");
     assert!(err.contains("Read-only file system"), "{err}");
     assert_eq!(fs::read_to_string(tmp.join("folder/file")).unwrap(), "old\n");
+}
+
+#[test]
+fn limits_are_changed() {
+    let bundle = Bundle::new("sleep 100");
+    bundle.create();
+    fs::write(bundle.world.path("limits"), r#"{ "pids": { "limit": 33 } }"#).unwrap();
+    bundle.does(&["update", "--resources", "limits", ID]);
+    let group = bundle.config["linux"]["cgroupsPath"].as_str().unwrap();
+    let seen = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+        .iter()
+        .find_map(|tree| fs::read_to_string(format!("{tree}{group}/pids.max")).ok());
+    assert_eq!(seen.as_deref(), Some("33\n"));
+    bundle.does(&["delete", ID]);
+    assert!(!Path::new(&format!("/sys/fs/cgroup/pids{group}")).exists());
 }
 
 /// A terminal goes to whoever listens at the socket.

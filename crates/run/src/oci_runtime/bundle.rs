@@ -125,6 +125,19 @@ impl Bundle {
         given.iter().map(|one| one.typ()).collect()
     }
 
+    /// Leaves out what shows cgroups, for a process that has none.
+    pub(super) fn leave_out_cgroups(&mut self) {
+        let mut mounts = self.spec.mounts().clone().unwrap_or_default();
+        let before = mounts.len();
+        mounts
+            .retain(|mount| !mount.typ().as_deref().is_some_and(|kind| kind.starts_with("cgroup")));
+        if mounts.len() < before {
+            self.notes
+                .push("mounts of cgroups are left out: a user has none under cgroup v1".to_owned());
+        }
+        self.spec.set_mounts(Some(mounts));
+    }
+
     /// The seccomp profile for this machine.
     fn compile(&mut self, seccomp: Value) -> Result<Option<Filter>, String> {
         if seccomp.is_null() {

@@ -79,7 +79,9 @@ impl Runtime {
         let mut bundle = Bundle::open(&options.bundle)?;
         let pid_file = options.pid_file.as_deref().map(absolute).transpose()?;
         let root = self.make_root()?;
-        super::rootless::enter()?;
+        if super::rootless::enter()? {
+            bundle.leave_out_cgroups();
+        }
         let folder = Folder::new(&root, id)?;
         let mut record = Record {
             id: id.to_owned(),

@@ -22,10 +22,10 @@ fn needed() -> Result<bool, Error> {
     Ok(trees && (ids::power()? == ids::Power::User || ids::inside_namespace()?))
 }
 
-/// Enters it, for a new container.
-pub(super) fn enter() -> Result<(), Error> {
+/// Enters it, for a new container; whether that was needed.
+pub(super) fn enter() -> Result<bool, Error> {
     if !needed()? {
-        return Ok(());
+        return Ok(false);
     }
     if ids::power()? == ids::Power::User {
         let (user, group) =
@@ -39,7 +39,7 @@ pub(super) fn enter() -> Result<(), Error> {
         write("uid_map", format!("{user} {user} 1"))?;
         write("gid_map", format!("{group} {group} 1"))?;
     }
-    hide()
+    hide().map(|()| true)
 }
 
 /// Enters the one that the container of this process is in, to join it from there.

@@ -35,6 +35,9 @@ pub struct Args {
     /// The same in crun's words: cgroupfs or systemd
     #[arg(long, value_name = "MANAGER")]
     cgroup_manager: Option<Manager>,
+    /// Taken as runc takes it; who is not root is seen
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, hide = true)]
+    rootless: Option<Option<String>>,
     #[command(subcommand)]
     command: Command,
 }
