@@ -434,7 +434,8 @@ fn exec() {
     let second = fs::read_to_string(bundle.world.path("second")).unwrap();
     let all = bundle.does(&["ps", ID]);
     assert!(all.lines().any(|line| line == second), "{second} of {all}");
-    assert!(all.lines().any(|line| line == bundle.state()["pid"].to_string()));
+    let first = bundle.state()["pid"].to_string();
+    assert!(all.lines().any(|line| line == first));
 }
 
 /// A user's bundle, with a user namespace of one id: what `runc spec --rootless` writes.

@@ -25,7 +25,12 @@ pub struct Log {
     pub path: PathBuf,
     /// What its lines look like.
     pub format: Format,
+    /// The least of the levels that are written.
+    pub least: &'static str,
 }
+
+/// The levels, the least first.
+const LEVELS: [&str; 3] = ["info", "warning", "error"];
 
 impl Log {
     /// Adds a line; `level` is `error`, `warning` or `info`.
@@ -33,6 +38,10 @@ impl Log {
     /// # Errors
     /// The kernel's.
     pub fn write(&self, level: &str, message: &str) -> io::Result<()> {
+        let at = |level: &str| LEVELS.iter().position(|known| *known == level);
+        if at(level) < at(self.least) {
+            return Ok(());
+        }
         let time = time::now();
         let line = match self.format {
             Format::Json => json!({ "level": level, "msg": message, "time": time }).to_string(),

@@ -23,12 +23,12 @@ pub struct Args {
     /// What the lines of that file look like
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     log_format: LogFormat,
-    /// Taken as other runtimes take it; errors and warnings are written at every level
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// The same
-    #[arg(long)]
-    debug: bool,
+    /// error writes errors alone, warning those too, info and debug all
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+    /// Taken as runc takes it: `--log-level debug`
+    #[arg(long = "debug", hide = true)]
+    _debug: bool,
     /// Make cgroups through systemd
     #[arg(long)]
     systemd_cgroup: bool,
@@ -36,8 +36,8 @@ pub struct Args {
     #[arg(long, value_name = "MANAGER")]
     cgroup_manager: Option<Manager>,
     /// Taken as runc takes it; who is not root is seen
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, hide = true)]
-    rootless: Option<Option<String>>,
+    #[arg(long = "rootless", value_name = "BOOL", num_args = 0..=1, require_equals = true, hide = true)]
+    _rootless: Option<Option<String>>,
     #[command(subcommand)]
     command: Command,
 }
@@ -210,7 +210,12 @@ pub fn main(
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
-        let _ = LOG.set(Log { path, format });
+        let least = match args.log_level.as_str() {
+            "panic" | "fatal" | "error" => "error",
+            "warn" | "warning" => "warning",
+            _ => "info",
+        };
+        let _ = LOG.set(Log { path, format, least });
     }
     work(global, args, words).map_err(|error| {
         log("error", &error.to_string());
