@@ -610,6 +610,20 @@ fn where_containers_are_kept() {
     assert!(bundle.left().is_empty());
 }
 
+/// A link that somebody puts beside the file of the process's number leads nowhere.
+#[test]
+fn the_file_of_a_number_follows_no_link() {
+    let bundle = Bundle::new("true");
+    fs::write(bundle.world.path("mine"), "kept").unwrap();
+    for name in ["pid", "pid.part"] {
+        symlink("mine", bundle.world.path(name)).unwrap();
+    }
+    bundle.create();
+    assert_eq!(fs::read_to_string(bundle.world.path("mine")).unwrap(), "kept");
+    let pid = fs::read_to_string(bundle.world.path("pid")).unwrap();
+    assert_eq!(pid, bundle.state()["pid"].to_string());
+}
+
 /// The program that a container sees behind `/proc/self/exe` before its command is not this machine's file.
 #[test]
 fn the_program_is_a_copy() {

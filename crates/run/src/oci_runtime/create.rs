@@ -162,7 +162,9 @@ pub(super) fn write_pid(file: &Path, pid: i32) -> Result<(), Error> {
     part.push(".part");
     let part = PathBuf::from(part);
     let mut options = fs::OpenOptions::new();
-    let written = options.write(true).create(true).truncate(true).mode(0o644).open(&part);
+    // The folder may be one that others write to: what they put there is not followed.
+    let _ = fs::remove_file(&part);
+    let written = options.write(true).create_new(true).mode(0o644).open(&part);
     let written = written.and_then(|mut open| write!(open, "{pid}"));
     written.and_then(|()| fs::rename(&part, file)).doing(format!("writing {}", file.display()))
 }

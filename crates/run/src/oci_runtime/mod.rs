@@ -2,7 +2,7 @@
 //!
 //! Where [`crate::run`] makes a container of an image's layers, with a shim that stays, this takes a bundle, does what its
 //! `config.json` says and stays with nobody: whoever calls it (conmon, slurmstepd) waits for the container's process.
-//! libcontainer makes namespaces, mounts and cgroups; ids, capabilities and seccomp are taken by this crate's own code.
+//! libcontainer makes namespaces, mounts and cgroups; groups, capabilities and seccomp are taken by this crate's own code.
 //!
 //! Sources: opencontainers/runtime-spec (runtime.md, config.md, config-linux.md), opencontainers/runtime-tools'
 //! `docs/command-line-interface.md`, and runc's manual pages for what those leave open.
