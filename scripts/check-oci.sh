@@ -85,7 +85,10 @@ terminal() { # like run, in a terminal
 }
 exit_of() { podman_of "$1" inspect "$2" --format '{{.State.ExitCode}}'; }
 stays() { run "$1" -d --name "stays" "${@:2}" >/dev/null; }
-gone() { podman_of "$1" rm -f -t 0 stays >/dev/null 2>&1; }
+gone() { # podman finds /dev/shm busy at times, with any runtime
+    podman_of "$1" rm -f -t 0 stays >/dev/null 2>&1 || { sleep 0.5; podman_of "$1" rm -f -t 0 stays; } >/dev/null 2>&1
+    return 0
+}
 
 code() { run "$1" --rm bb sh -c 'echo out; echo err >&2; exit 4'; }
 killed_itself() { run "$1" --rm --init bb sh -c 'kill -9 $$'; }
