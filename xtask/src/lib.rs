@@ -71,6 +71,7 @@ pub const LIBRARIES: &[(&str, &[&str], &str)] = &[
     ),
     ("blowfish", &["listen"], "one crate compares passwords"),
     ("libcontainer", &["run"], "one crate starts containers"),
+    ("libcgroups", &["run"], "one crate starts containers"),
     ("clap", &["sconce"], "only commands have arguments"),
     ("indicatif", &["sconce"], "only commands draw progress"),
 ];

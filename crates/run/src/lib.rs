@@ -46,6 +46,7 @@ mod living;
 mod logs;
 mod memory;
 mod no_cgroups;
+pub mod oci_runtime;
 mod os;
 mod output;
 mod overlay;

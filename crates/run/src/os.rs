@@ -140,6 +140,15 @@ struct MountAttr {
 
 /// Sets mount attributes (`MOUNT_ATTR_*`) on the whole of a detached tree (mount_setattr(2)).
 pub(crate) fn set_mount_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    mount_attributes(tree, set, libc::AT_RECURSIVE)
+}
+
+/// Sets them on one mount, and not on those below it.
+pub(crate) fn set_attributes_of_mount(mount: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    mount_attributes(mount, set, 0)
+}
+
+fn mount_attributes(tree: BorrowedFd<'_>, set: u64, flags: libc::c_int) -> io::Result<()> {
     let attributes = MountAttr { set, clear: 0, propagation: 0, userns: 0 };
     // SAFETY: the path is an empty C string, and the structure lives through the call and has
     // the size that is given.
@@ -148,7 +157,7 @@ pub(crate) fn set_mount_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | flags,
             &raw const attributes,
             size_of::<MountAttr>(),
         )
@@ -159,9 +168,19 @@ pub(crate) fn set_mount_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result
 /// Becomes the program behind `program`, with these arguments and no environment at all. Returns
 /// only if that fails.
 pub(crate) fn execute_fd(program: BorrowedFd<'_>, arguments: &[&CStr]) -> io::Error {
-    let mut argv: Vec<*const libc::c_char> = arguments.iter().map(|word| word.as_ptr()).collect();
-    argv.push(std::ptr::null());
-    let envp = [std::ptr::null::<libc::c_char>()];
+    execute_fd_with(program, arguments, &[])
+}
+
+/// The same with this environment.
+pub(crate) fn execute_fd_with(
+    program: BorrowedFd<'_>,
+    arguments: &[&CStr],
+    environment: &[&CStr],
+) -> io::Error {
+    let pointers = |words: &[&CStr]| -> Vec<*const libc::c_char> {
+        words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
     // SAFETY: the path is an empty C string; argv and envp end in a null pointer and live through
     // the call.
     unsafe {

@@ -9,7 +9,7 @@ use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
     add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
-    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor,
+    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, oci,
     plan, probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust,
     verify, verify_signature, wait, wheel,
 };
@@ -83,6 +83,7 @@ enum Command {
     Monitor(Box<monitor::Args>),
     Top(top::Args),
     Cdi(cdi::Args),
+    Oci(Box<oci::Args>),
     Images(images::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -116,7 +117,8 @@ but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupte
 
 /// Reads the arguments and does what they say.
 pub fn main() -> Result<ExitCode, Failure> {
-    let Cli { global, command } = parse(std::env::args_os().collect())?;
+    let words = words();
+    let Cli { global, command } = parse(words.clone())?;
     match command {
         Command::Run(args) => run::main(&global, &args),
         Command::Ps(args) => ps::main(&global, &args),
@@ -149,6 +151,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Plan(args) => plan::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Cdi(args) => cdi::main(&args),
+        Command::Oci(args) => oci::main(&global, &args, words),
         Command::Inspect(args) => inspect::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
         Command::Pull(args) => pull::main(&global, &args),
@@ -167,6 +170,19 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => man::main(&args),
     }
+}
+
+/// The name under which this program is an OCI runtime: podman takes one path for a runtime, and no word behind it.
+const OCI: &str = "sconce-oci";
+
+/// The words of the command line, with `oci` where the program was called by that command's name.
+fn words() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().and_then(|name| std::path::Path::new(name).file_name());
+    if called.is_some_and(|name| name == OCI) {
+        words.insert(1, "oci".into());
+    }
+    words
 }
 
 /// Reads a command line. What follows `run`, `verify` and `bench` is read by the table of Docker's flags first:

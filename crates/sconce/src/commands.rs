@@ -35,6 +35,7 @@ pub mod monitor;
 pub mod monitor_record;
 pub mod monitor_rules;
 pub mod monitor_web;
+pub mod oci;
 mod options;
 mod own;
 mod paths;
