@@ -467,6 +467,9 @@ fn files_units_and_wrong_arguments() {
 
     let (code, unit, _) = says(&world, &fake, &["monitor", "--print-unit", "--listen", ":9400"]);
     assert!(code == 0 && unit.contains("DynamicUser=yes") && unit.contains("--listen [::]:9400"));
+    // Lines that are switched on do something: an empty set takes back those before it (systemd.exec(5)).
+    let place = |line: &str| unit.lines().position(|one| one == line).expect(line);
+    assert!(place("CapabilityBoundingSet=") < place("#CapabilityBoundingSet=CAP_SYSLOG"), "{unit}");
     if let Ok(output) = Command::new("systemd-analyze").arg("--version").output()
         && output.status.success()
     {
@@ -801,6 +804,9 @@ fn alerts_for_prometheus() {
         "{out}"
     );
     assert!(out.contains("for: 120s") && out.contains("severity: critical"));
+    // An Xid is as bad as its finding says, which is in the series.
+    let xid = out.split("- alert: ").find(|one| one.starts_with("GpuXid\n")).unwrap();
+    assert!(!xid.contains("severity:"), "{xid}");
 }
 
 fn now_ms() -> u64 {
@@ -844,6 +850,7 @@ fn top_live() {
 
     let (code, out, err) = says(&world, &fake, &["top", "--once", &monitor.host, "127.0.0.1:1"]);
     assert!(out.contains(&monitor.host) && out.contains("NVIDIA H100"), "{out}");
+    assert!(out.contains("critical: xid on GPU 0: ") && out.contains("Xid 79"), "{out}");
     assert!(code != 0 && err.contains("127.0.0.1:1") && err.contains("hint: "), "{code} {err}");
     let (_, json, _) = says(&world, &fake, &["top", "--json", &monitor.host]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
