@@ -15,7 +15,7 @@ pub fn alerts() -> String {
     let own = [
         (
             "SconceMonitorSilent",
-            "sconce_monitor_sample_age_seconds > 60",
+            "sconce_monitor_sample_age_seconds > 60 unless sconce_monitor_sample_age_seconds <= 3 * sconce_monitor_interval_seconds",
             "The monitor takes no samples",
             "look at its journal: a driver that hangs holds it up",
         ),

@@ -376,7 +376,7 @@ fn an_xid_by_nvmls_events() {
     monitor.until("/metrics", |text| text.contains("DCGM_FI_DEV_XID_ERRORS{"));
     fake.becomes(&(FakeNvml::h100s(2) + "xid.0 1 94\nxid.1 1 94\n"));
     let text = monitor.until("/metrics", |text| text.contains("xid=\"94\"} 2"));
-    assert!(text.contains("sconce_gpu_xid_errors_total{UUID=\"GPU-00000000-0000-0000-0000-000000000001\",xid=\"94\"} 2"));
+    assert!(text.contains("sconce_gpu_xid_errors_total{gpu=\"1\",UUID=\"GPU-00000000-0000-0000-0000-000000000001\",xid=\"94\"} 2"));
     let last = text.lines().find(|line| line.starts_with("DCGM_FI_DEV_XID_ERRORS{gpu=\"1\""));
     assert!(last.is_some_and(|line| line.ends_with(" 94")), "{text}");
     let findings = monitor.get("/api/findings");

@@ -92,12 +92,13 @@ fn more_gpus_than_rows() {
     let fake = FakeNvml::new(&world.path("nvml"), &text);
     let mut top = Top::start(&world, &fake);
     let first = top.until(&["1:7 1g.10gb", "1:13 1g.10gb", "  1980", "CLOCK", "lines 1-23 of "]);
-    assert!(!first.contains(&own.to_string()), "{first:?}");
+    let row = format!(" {own} ");
+    assert!(!first.contains(&row), "{first:?}");
     for _ in 0..5 {
         top.press(b"\x1b[6~");
     }
     let name = fs::read_to_string("/proc/self/comm").unwrap();
-    top.until(&[&own.to_string(), name.trim(), "PROGRAM"]);
+    top.until(&[&row, name.trim(), "PROGRAM"]);
     // Pressed beyond the end it comes back at once.
     for _ in 0..5 {
         top.press(b"\x1b[5~");

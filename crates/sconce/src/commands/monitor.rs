@@ -37,6 +37,8 @@ use crate::error::{Failure, Kind};
 const LISTEN: &str = "127.0.0.1:9400";
 /// What to do about a recording with a line that is no sample.
 pub const DAMAGED: &str = "it was changed since it was written: take another copy of it; what comes before that line holds";
+/// The most characters of a finding in words.
+const LONGEST_LINE: usize = 500;
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
 
@@ -199,6 +201,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.replay.is_none()
         && !args.once
+        && !global.quiet
         && let Some(why) = rules::unseen(args.interval)
     {
         eprintln!("note: what takes a closer look is not told of: {why}");
@@ -658,5 +661,6 @@ fn tell(global: &Global, changes: &[Change]) {
 pub fn line(finding: &Finding) -> String {
     let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
     let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    // The kernel's line may be anybody's, and of any length.
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect()
 }
