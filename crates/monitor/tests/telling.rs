@@ -157,6 +157,8 @@ fn all_links_down() {
     assert_eq!(told_of(&|_| both(links(18.), links(0.))), 1);
     // Boards without a bridge, and cards of which two have one.
     assert_eq!(told_of(&|_| both(links(0.), links(0.))), 0);
+    let split = |at| Gpu { mig: at >= 20_000, ..links(if at < 20_000 { 18. } else { 0. }) };
+    assert_eq!(told_of(&|at| both(links(18.), split(at))), 0);
     let card = |up| Gpu { model: "NVIDIA H100 NVL".to_owned(), ..links(up) };
     assert_eq!(told_of(&|_| both(card(18.), card(0.))), 0);
 }

@@ -10,7 +10,7 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "nvlink-down",
     title: "NVLinks are down",
-    why: "Fewer NVLinks are active than the GPU has: collectives are slower or fail. Where none is active they were before, since the monitor was started, or another GPU of the board has its own; cards that are joined by bridges may have none",
+    why: "Fewer NVLinks are active than the GPU has: collectives are slower or fail. Where none is active they were before, since the monitor was started, or another GPU of the board has its own; cards that are joined by bridges may have none, and so may a GPU that is split (MIG)",
     action: "nvidia-smi nvlink -s shows which; reset all GPUs of the machine (fabric manager brings links up); if it stays have board or cables replaced",
     source: "NVIDIA health validation: inactive NVLinks > 0 is critical",
     severity: Severity::Critical,
@@ -18,7 +18,7 @@ pub const RULE: Rule = Rule {
     clear: seconds(30),
     apart: None,
     alert: Some(
-        r#"(sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and max_over_time(sconce_gpu_nvlinks_up[1d]) > 0) or (sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and on (instance, gpu, UUID) sconce_anomaly{rule="nvlink-down"} == 1)"#,
+        r#"((sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and max_over_time(sconce_gpu_nvlinks_up[1d]) > 0) unless on (instance, gpu, UUID) sconce_gpu_memory_used_bytes{gpu_instance!=""}) or (sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and on (instance, gpu, UUID) sconce_anomaly{rule="nvlink-down"} == 1)"#,
     ),
     check,
 };
@@ -29,8 +29,9 @@ const BRIDGED: &str = "PCIe";
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
         let (up, all) = (gpu.values.get(Metric::NvlinksUp)?, gpu.values.get(Metric::Nvlinks)?);
-        // A card without a bridge has links of which none is ever active.
-        let ever = up > 0.0 || window.had_links(gpu) || beside(window, gpu);
+        // A card without a bridge has links of which none is ever active, and an A100 that is split none as long as it is (fabric
+        // manager's guide, MIG).
+        let ever = up > 0.0 || (!gpu.mig && (window.had_links(gpu) || beside(window, gpu)));
         (up < all && ever).then(|| format!("{up:.0} of {all:.0} active"))
     })
 }
