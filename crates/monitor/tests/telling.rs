@@ -226,6 +226,7 @@ fn errors_are_as_bad_as_their_lines_say() {
     };
     assert_eq!(link("Fatal", "0x004505c6 0x00000000"), "0 critical xid");
     assert_eq!(link("Nonfatal", "0xffffffff 0x00000000"), "0 note xid");
+    assert_eq!(link("Nonfatal", "0x004505c6 0x00000000"), "0 warning xid");
     assert_eq!(link("Fatal", "0xffffffff 0x00000000"), "0 critical xid");
     // NVML's event has no line: which of them it is can't be known.
     assert_eq!(bad(149, ""), "0 warning xid");

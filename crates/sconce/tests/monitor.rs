@@ -210,7 +210,7 @@ fn a_file_of_counters_as_dcgm_exporter_takes_it() {
     assert!(out.contains("sconce_gpu_power_watts"));
     for (text, says_so) in [
         ("DCGM_FI_DEV_GPU_TEMP\n", "ours.csv, line 1: it is not"),
-        ("", "nothing that it asks for"),
+        ("", "ours.csv, it asks for nothing"),
     ] {
         fs::write(world.path("ours.csv"), text).unwrap();
         let (code, _, err) = says(&world, &fake, &["monitor", "--once", "-f", "ours.csv"]);

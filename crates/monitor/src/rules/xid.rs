@@ -29,9 +29,11 @@ const BURST_MS: u64 = 180_000;
 
 /// What is to be done about an error: by its line, where that decides.
 fn action_of(event: &Event) -> Action {
-    event.code.and_then(sconce_facts::xid).map_or(Action::ContactSupport, |row| {
-        sconce_facts::xid_action(row, &event.line).unwrap_or(row.action)
-    })
+    let Some(row) = event.code.and_then(sconce_facts::xid) else { return Action::ContactSupport };
+    let action = sconce_facts::xid_action(row, &event.line).unwrap_or(row.action);
+    // The catalogue's bits and the line's own word disagree: which is right can't be known.
+    let disputed = row.action == Action::ByLink && event.line.contains(" Nonfatal ");
+    if disputed && severity(action) == Severity::Critical { Action::CheckLink } else { action }
 }
 
 fn check(window: &Window) -> Vec<Seen> {
