@@ -230,7 +230,7 @@ fn what_is_not_supported_is_absent() {
     let families: Vec<_> = out.lines().filter(|line| line.starts_with("# TYPE")).collect();
     // With the kernel's log it is known that there was no error.
     let log = out.contains("sconce_monitor_kernel_log_readable 1");
-    assert_eq!(families.len(), if log { 7 } else { 6 }, "{families:#?}");
+    assert_eq!(families.len(), if log { 8 } else { 7 }, "{families:#?}");
     assert_eq!(out.contains("DCGM_FI_DEV_XID_ERRORS"), log);
     assert!(out.contains("sconce_gpu_up{gpu=\"0\",UUID=\"unknown-0\"} 1"), "{out}");
     let none = World::new();
@@ -850,7 +850,7 @@ fn top_live() {
 
     let (code, out, err) = says(&world, &fake, &["top", "--once", &monitor.host, "127.0.0.1:1"]);
     assert!(out.contains(&monitor.host) && out.contains("NVIDIA H100"), "{out}");
-    assert!(out.contains("critical: xid on GPU 0: ") && out.contains("Xid 79"), "{out}");
+    assert!(out.contains("critical: xid on GPU 1: ") && out.contains("Xid 79"), "{out}");
     assert!(code != 0 && err.contains("127.0.0.1:1") && err.contains("hint: "), "{code} {err}");
     let (_, json, _) = says(&world, &fake, &["top", "--json", &monitor.host]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
