@@ -63,7 +63,7 @@ pub use torch::{
 pub use undeclared::{Undeclared, undeclared};
 pub use uv::{UvRow, uv};
 pub use ways::{Way, way};
-pub use xid::{Action, Catalogue, NvLink, SXid, Xid, nvlink, sxid, xid, xid_catalogue};
+pub use xid::{Action, Catalogue, NvLink, SXid, Xid, nvlink, sxid, xid, xid_action, xid_catalogue};
 
 /// A text that is not a version, capability or architecture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -102,6 +102,16 @@ struct Xids {
     page: String,
     xid: Vec<Xid>,
     link: Vec<NvLink>,
+    recovery: Vec<Recovery>,
+}
+
+/// A recovery that Xid 154 asks for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recovery {
+    code: u32,
+    #[serde(rename = "do")]
+    action: Action,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +158,45 @@ pub fn nvlink(code: u32, unit: &str, info: u32, status: u32) -> Option<&'static 
     });
     // A row of that very status says more than one for any.
     rows.max_by_key(|row| row.status)
+}
+
+/// What to do about an error of that number by its line, where the line decides: what recovery it names, or what kind of an
+/// NVLink's error it is. Nothing where the number alone decides, or the line does not say.
+pub fn xid_action(row: &Xid, line: &str) -> Option<Action> {
+    if row.waits.as_deref().is_some_and(|words| line.contains(words)) {
+        return Some(Action::ResetLater);
+    }
+    match row.action {
+        // `… GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`.
+        Action::ByLine => {
+            let (_, to) = line.rsplit_once(" to 0x")?;
+            let digits = to.split(|c: char| !c.is_ascii_hexdigit()).next()?;
+            let code = u32::from_str_radix(digits, 16).ok()?;
+            XIDS.recovery.iter().find(|row| row.code == code).map(|row| row.action)
+        }
+        Action::ByLink => link_action(row.code, line),
+        _ => None,
+    }
+}
+
+/// Of `NETIR_LINK_EVT Fatal XC0 i0 Link 09 (0x004505c6 0x00000000 …)`, after the error's number, pid and name where they are known.
+fn link_action(code: u32, line: &str) -> Option<Action> {
+    let (said, words) = line.split_once(" (0x")?;
+    let said = said.rsplit_once(", ").map_or(said, |(_, said)| said);
+    let (unit, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let mut words = words
+        .split([' ', ')'])
+        .map(|word| u32::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let kind = match (words.next().flatten(), words.next().flatten()) {
+        (Some(info), Some(status)) => nvlink(code, unit, info, status),
+        _ => None,
+    };
+    Some(match kind {
+        Some(row) if row.action == Action::ByLine => Action::ResetGpu,
+        Some(row) => row.action,
+        None if rest.trim_start().starts_with("Fatal") => Action::ResetGpu,
+        None => Action::Ignore,
+    })
 }
 
 /// The error of an NVSwitch with that number.

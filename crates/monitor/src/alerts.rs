@@ -1,7 +1,7 @@
 //! The rules for Prometheus: an alert for each.
 //!
 //! Where a rule can be asked of the metrics, it is: such an alert also holds while the monitor is down and up again. The
-//! others rest on `sconce_anomaly`, which is the rule itself. `promtool check rules` takes the file.
+//! others rest on `sconce_anomaly`, which is the rule itself, and have its label `severity`. `promtool check rules` takes the file.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub fn alerts() -> String {
     let own = [
         (
             "SconceMonitorSilent",
-            "sconce_monitor_sample_age_seconds > 60",
+            "sconce_monitor_sample_age_seconds > 60 unless sconce_monitor_sample_age_seconds <= 3 * sconce_monitor_interval_seconds",
             "The monitor takes no samples",
             "look at its journal: a driver that hangs holds it up",
         ),
@@ -27,7 +27,7 @@ pub fn alerts() -> String {
         ),
     ];
     for (name, query, title, action) in own {
-        alert(&mut out, name, query, "1m", "critical", title, action);
+        alert(&mut out, name, query, "1m", Some("critical"), title, action);
     }
     for rule in RULES {
         let by_itself = format!("sconce_anomaly{{rule=\"{}\"}} == 1", rule.id);
@@ -36,7 +36,8 @@ pub fn alerts() -> String {
             // It has been held already.
             None => (by_itself.as_str(), "0s".to_owned()),
         };
-        let word = rule.severity.word();
+        // What rests on `sconce_anomaly` is as bad as that says: an Xid may be any.
+        let word = rule.alert.map(|_| rule.severity.word());
         alert(&mut out, &name(rule.id), query, &wait, word, rule.title, rule.action);
     }
     out
@@ -47,15 +48,17 @@ fn alert(
     name: &str,
     query: &str,
     wait: &str,
-    severity: &str,
+    severity: Option<&str>,
     title: &str,
     action: &str,
 ) {
     // Strings of JSON are strings of YAML; `{{` begins a template of Prometheus.
     let text = |text: &str| serde_json::Value::from(text.replace("{{", "{ {")).to_string();
+    let labels = severity
+        .map_or(String::new(), |word| format!("        labels:\n          severity: {word}\n"));
     _ = write!(
         out,
-        "      - alert: {name}\n        expr: {}\n        for: {wait}\n        labels:\n          severity: {severity}\n        \
+        "      - alert: {name}\n        expr: {}\n        for: {wait}\n{labels}        \
          annotations:\n          summary: {}\n          description: {}\n",
         serde_json::Value::from(query),
         text(title),

@@ -30,9 +30,9 @@ pub(crate) struct Counter {
 
 /// A line that can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("line {line}: {why}")]
+#[error("{}{why}", line.map(|line| format!("line {line}: ")).unwrap_or_default())]
 pub struct BadLine {
-    line: usize,
+    line: Option<usize>,
     why: String,
 }
 
@@ -48,7 +48,7 @@ impl Counters {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let bad = |why: String| BadLine { line: number + 1, why };
+            let bad = |why: String| BadLine { line: Some(number + 1), why };
             if number >= MOST {
                 return Err(bad(format!("a file has {MOST} lines at most")));
             }
@@ -79,8 +79,11 @@ impl Counters {
             }
         }
         if counters.asked.is_empty() {
-            let why = "nothing that it asks for is known here".to_owned();
-            return Err(BadLine { line: text.lines().count(), why });
+            let why = match counters.unknown.is_empty() {
+                true => "it asks for nothing",
+                false => "nothing that it asks for is known here",
+            };
+            return Err(BadLine { line: None, why: why.to_owned() });
         }
         Ok(counters)
     }
@@ -158,8 +161,8 @@ mod tests {
     #[test]
     fn other_files_are_refused_with_their_line() {
         for (text, says) in [
-            ("", "line 0: nothing that it asks for"),
-            ("# only\n", "nothing that it asks for"),
+            ("", "it asks for nothing"),
+            ("# only\n", "it asks for nothing"),
             ("DCGM_FI_DEV_NEW, gauge, New\n", "nothing that it asks for"),
             ("\nDCGM_FI_DEV_GPU_TEMP, gauge\n", "line 2: it is not"),
             ("DCGM_FI_DEV_GPU_TEMP, gauge, a, b\n", "line 1: it is not"),

@@ -244,6 +244,8 @@ pub fn read(folder: &Path, from: u64, to: u64) -> (Vec<Told>, Vec<Ran>) {
                             == (&new.rule, &new.uuid, new.since_ms)
                 };
                 match told.iter_mut().rev().find(same) {
+                    // It has become worse.
+                    Some(old) if new.until_ms.is_none() => *old = new,
                     // What was seen when it began tells more than what was while it ended.
                     Some(old) => old.until_ms = new.until_ms,
                     None => told.push(new),

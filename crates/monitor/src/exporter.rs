@@ -144,7 +144,10 @@ impl Exporter {
         let total = if open { "sconce_monitor_samples" } else { "sconce_monitor_samples_total" };
         let _ = write!(
             text,
-            "# HELP {total} Samples taken\n# TYPE {total} counter\nsconce_monitor_samples_total {samples}\n"
+            "# HELP {total} Samples taken\n# TYPE {total} counter\nsconce_monitor_samples_total {samples}\n\
+             # HELP sconce_monitor_interval_seconds How far samples are apart\n\
+             # TYPE sconce_monitor_interval_seconds gauge\nsconce_monitor_interval_seconds {}\n",
+            self.interval.as_secs_f64()
         );
         if let Some(at) = at {
             let age = now_ms().saturating_sub(at) as f64 / 1e3;

@@ -13,14 +13,16 @@ pub fn page() -> String {
          (`UPDATE_EXPECT=1 cargo test --workspace --test rules` writes it anew).\n\n\
          A rule is **critical** (work is lost or about to be), a **warning** (it will hurt, or does hurt a part) or a **note** (work is \
          slower or dearer than it need be). It is told of once it was seen for a while without a gap, and is over once it was not \
-         seen for a while.\n\n| rule | looks for | how bad | seen for | over after |\n|---|---|---|---|---|\n",
+         seen for a while. Where samples are further apart than it can bear (`--interval`) it can't be told, and `sconce monitor` \
+         and `sconce monitor rules --replay` say so.\n\n| rule | looks for | how bad | seen for | over after | samples apart |\n|---|---|---|---|---|---|\n",
     );
     for rule in RULES {
         let (hold, clear) = (time(rule.hold), time(rule.clear));
         let word = rule.severity.word();
+        let apart = rule.apart.map_or("any".to_owned(), in_words);
         _ = writeln!(
             out,
-            "| [`{0}`](#{0}) | {1} | {word} | {hold} | {clear} |",
+            "| [`{0}`](#{0}) | {1} | {word} | {hold} | {clear} | {apart} |",
             rule.id, rule.title
         );
     }
@@ -36,9 +38,19 @@ pub fn page() -> String {
 
 /// `2 min`, `30 s`, `at once`.
 pub fn time(time: Duration) -> String {
-    match time.as_secs() {
-        0 => "at once".to_owned(),
-        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
-        seconds => format!("{seconds} s"),
+    if time.as_secs() == 0 { "at once".to_owned() } else { in_words(time) }
+}
+
+/// `1 h`, `2 min`, `30 s`, `0.5 s`.
+pub fn in_words(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms < 950 => format!("{:.1} s", time.as_secs_f64()),
+        // Some milliseconds more or less are no other time.
+        ms => match (ms + 500) / 1000 {
+            seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+            seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+            seconds if seconds > 600 => format!("{} min", seconds / 60),
+            seconds => format!("{seconds} s"),
+        },
     }
 }

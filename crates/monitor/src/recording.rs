@@ -200,6 +200,7 @@ fn whole(line: Line, last: &Sample) -> Sample {
 /// Reads one.
 pub struct Replay<R: Read> {
     lines: BufReader<MultiGzDecoder<R>>,
+    host: String,
     last: Sample,
     count: usize,
     torn: bool,
@@ -217,11 +218,17 @@ impl<R: Read> Replay<R> {
         let head: Head = serde_json::from_slice(&line).map_err(|_| Error::NotOne)?;
         match head.sconce_recording {
             1..=VERSION => {
-                Ok(Self { lines, last: Sample::default(), count: 0, torn: false, bad_line: None })
+                let (host, last) = (head.host, Sample::default());
+                Ok(Self { lines, host, last, count: 0, torn: false, bad_line: None })
             }
             0 => Err(Error::NotOne),
             found => Err(Error::Newer { found }),
         }
+    }
+
+    /// The machine that it is of; empty where it does not say.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// Whether it ended in the middle of something.

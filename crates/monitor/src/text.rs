@@ -330,7 +330,9 @@ fn own(page: &Page<'_>, out: &mut Out, gpus: &[&Gpu], fresh: &[&Gpu]) {
         );
         for (uuid, code, count) in page.xids {
             let code = code.to_string();
-            let labels = labels(&[("UUID", uuid), ("xid", &code)]);
+            let gpu = page.sample.gpus.iter().find(|gpu| gpu.uuid == *uuid);
+            let index = gpu.map(|gpu| gpu.index.to_string()).unwrap_or_default();
+            let labels = labels(&[("gpu", &index), ("UUID", uuid), ("xid", &code)]);
             out.row("sconce_gpu_xid_errors_total", &labels, *count as f64);
         }
     }

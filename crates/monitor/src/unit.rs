@@ -30,10 +30,11 @@ pub fn unit(program: &str, options: &str) -> String {
          DynamicUser=yes\n\
          # Its history, as $STATE_DIRECTORY:\n\
          StateDirectory=sconce-monitor\n\
-         # Errors of GPUs also come by NVML. Where kernel.dmesg_restrict is 1 this lets it read those of NVSwitches too:\n\
+         CapabilityBoundingSet=\n\
+         # Errors of GPUs also come by NVML. Where kernel.dmesg_restrict is 1 these two lines let it read those of NVSwitches too (an empty\n\
+         # CapabilityBoundingSet= takes back those before it, so they stand behind it):\n\
          #AmbientCapabilities=CAP_SYSLOG\n\
          #CapabilityBoundingSet=CAP_SYSLOG\n\
-         CapabilityBoundingSet=\n\
          NoNewPrivileges=yes\n\
          ProtectSystem=strict\n\
          ProtectHome=yes\n\

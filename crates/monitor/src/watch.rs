@@ -62,8 +62,9 @@ pub struct Finding {
     pub gpu: Option<u32>,
     /// Its UUID.
     pub uuid: String,
+    /// Tells two things of one rule on one GPU apart: an Xid's number.
     #[serde(skip)]
-    key: String,
+    pub key: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: u64,
     /// What was seen last.
@@ -75,7 +76,7 @@ pub struct Finding {
 /// A finding that begins or ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// It begins.
+    /// It begins, or has become worse than it was told of.
     Begins(Finding),
     /// It has ended; when.
     Ends(Finding, u64),
@@ -87,7 +88,8 @@ struct Track {
     finding: Finding,
     first_ms: u64,
     last_ms: u64,
-    fired: bool,
+    /// As how bad it was told of.
+    told: Option<Severity>,
 }
 
 /// The rules at work.
@@ -97,6 +99,8 @@ pub struct Watch {
     cap: Duration,
     last_xid: Vec<(String, u32)>,
     xids: Vec<(String, u32, u64)>,
+    /// In how many samples some rules could not be told of, and how far those were apart at most.
+    blind: Option<(u64, Duration)>,
 }
 
 /// The most things that are tracked.
@@ -107,7 +111,7 @@ impl Watch {
     pub fn new(cap: Option<Duration>) -> Self {
         let cap = cap.unwrap_or(Duration::MAX);
         let (tracks, last_xid, xids) = (Vec::new(), Vec::new(), Vec::new());
-        Self { window: Window::default(), tracks, cap, last_xid, xids }
+        Self { window: Window::default(), tracks, cap, last_xid, xids, blind: None }
     }
 
     /// Judges the next sample.
@@ -125,9 +129,19 @@ impl Watch {
                 None => {}
             }
         }
-        self.window.push(sample);
         let mut changes = Vec::new();
-        for rule in RULES {
+        if !self.window.push(sample) {
+            // What holds on both sides of a gap was not seen throughout.
+            self.tracks.retain(|track| track.told.is_some());
+            // Where the clock was set back what holds holds from now on.
+            self.tracks.iter_mut().for_each(|track| track.last_ms = track.last_ms.min(now));
+        }
+        let step = self.window.step_ms().map_or(Duration::ZERO, Duration::from_millis);
+        if RULES.iter().any(|rule| !rule.bears(step)) {
+            let (samples, widest) = self.blind.unwrap_or_default();
+            self.blind = Some((samples + 1, widest.max(step)));
+        }
+        for rule in RULES.iter().filter(|rule| rule.bears(step)) {
             for seen in (rule.check)(&self.window) {
                 self.note(rule, seen, now);
             }
@@ -136,17 +150,18 @@ impl Watch {
         let scaled = |time: Duration| time.min(cap).as_millis() as u64;
         self.tracks.retain_mut(|track| {
             let unseen = now.saturating_sub(track.last_ms);
-            if track.last_ms == now
-                && !track.fired
-                && now - track.first_ms >= scaled(track.rule.hold)
-            {
-                track.fired = true;
+            let held = now.saturating_sub(track.first_ms) >= scaled(track.rule.hold);
+            let worse = track.told.is_none_or(|told| told < track.finding.severity);
+            if track.last_ms == now && worse && (held || track.told.is_some()) {
+                track.told = Some(track.finding.severity);
                 changes.push(Change::Begins(track.finding.clone()));
             }
-            // Before it fires one gap ends it: it must hold throughout.
-            let over = if track.fired { unseen > scaled(track.rule.clear) } else { unseen > 0 };
-            if over && track.fired {
-                changes.push(Change::Ends(track.finding.clone(), now));
+            // Before it is told of one gap ends it: it must hold throughout.
+            let told = track.told.is_some();
+            let over = if told { unseen > scaled(track.rule.clear) } else { unseen > 0 };
+            if over && told {
+                // A clock that was set back lets nothing end before it began.
+                changes.push(Change::Ends(track.finding.clone(), now.max(track.finding.since_ms)));
             }
             !over
         });
@@ -182,15 +197,20 @@ impl Watch {
             evidence: seen.evidence,
             action,
         };
-        self.tracks.push(Track { rule, finding, first_ms: now, last_ms: now, fired: false });
+        self.tracks.push(Track { rule, finding, first_ms: now, last_ms: now, told: None });
     }
 
     /// What holds now, the worst first.
     pub fn findings(&self) -> Vec<Finding> {
-        let fired = self.tracks.iter().filter(|track| track.fired);
+        let fired = self.tracks.iter().filter(|track| track.told.is_some());
         let mut all: Vec<Finding> = fired.map(|track| track.finding.clone()).collect();
         all.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.gpu, finding.rule));
         all
+    }
+
+    /// In how many samples some rules could not be told of, as samples were too far apart, and how far at most.
+    pub fn blind(&self) -> Option<(u64, Duration)> {
+        self.blind
     }
 
     /// The last error of each GPU.

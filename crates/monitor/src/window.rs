@@ -1,8 +1,10 @@
 //! The last minutes, as rules look at them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::manual::in_words;
 use crate::metric::Metric;
 use crate::ports::Port;
 use crate::sample::{Event, Gpu, Sample};
@@ -15,8 +17,17 @@ const MOST: usize = 1200;
 const EVENTS_MS: u64 = 86_400_000;
 /// The most events that are kept.
 const MOST_EVENTS: usize = 4096;
-/// The most GPUs of which it is kept that they are gone.
+/// The most GPUs of which it is kept that they are gone, and the most GPUs and ports of which it is kept that they had a link.
 const MOST_GONE: usize = 64;
+const MOST_LINKED: usize = 4096;
+/// Samples that are kept however old they are: two looks tell what one does not.
+const LEAST: usize = 3;
+/// The pauses of which the usual one is found.
+const PAUSES: usize = 15;
+/// As much longer than usual a pause may be: a sample that was left out, and jitter.
+const LATE: u64 = 3;
+/// No shorter pause is a gap: a GPU's last values count for as long.
+const NO_GAP_MS: u64 = 10_000;
 
 /// Samples of ten minutes, and events of a day.
 #[derive(Default)]
@@ -27,20 +38,47 @@ pub struct Window {
     answered: Option<Arc<Sample>>,
     /// GPUs that were listed once, and are not.
     gone: Vec<Gpu>,
+    /// GPUs by their UUID and ports by their name that had a link.
+    linked: BTreeSet<String>,
+    /// How long it was from each of the last samples to the next, milliseconds.
+    pauses: VecDeque<u64>,
+    /// When samples began to come without a gap.
+    whole_since: u64,
 }
 
 /// One GPU over the last so many seconds.
 pub struct Recent<'a> {
     looks: Vec<&'a Gpu>,
+    span_ms: u64,
 }
 
 impl Window {
-    /// Takes the next sample. One that is older than the last (the clock was set back) begins anew.
-    pub fn push(&mut self, sample: Arc<Sample>) {
-        if self.samples.back().is_some_and(|last| last.at_ms > sample.at_ms) {
-            self.samples.clear();
-        }
+    /// Takes the next sample, and says whether it follows the one before: not after a gap, and not where the clock was set
+    /// back.
+    pub fn push(&mut self, sample: Arc<Sample>) -> bool {
         let now = sample.at_ms;
+        let pause = self.samples.back().map(|last| now.checked_sub(last.at_ms));
+        let follows = match pause {
+            // The clock was set back: it begins anew.
+            Some(None) => {
+                self.samples.clear();
+                false
+            }
+            // The second sample has no usual pause to be held against: its own is the usual one.
+            Some(Some(pause)) => self
+                .step_ms()
+                .is_none_or(|usual| pause <= NO_GAP_MS.max(usual.saturating_mul(LATE))),
+            None => false,
+        };
+        if !follows {
+            self.whole_since = now;
+        }
+        if let Some(Some(pause)) = pause {
+            self.pauses.push_back(pause);
+            while self.pauses.len() > PAUSES {
+                self.pauses.pop_front();
+            }
+        }
         if sample.silence.is_none() {
             let listed = |one: &Gpu| sample.gpus.iter().any(|gpu| gpu.uuid == one.uuid);
             let before = self.answered.as_ref().map_or(&[][..], |last| last.gpus.as_slice());
@@ -49,13 +87,22 @@ impl Window {
             self.gone.truncate(MOST_GONE);
             self.answered = Some(Arc::clone(&sample));
         }
+        let up = |gpu: &&Gpu| gpu.values.get(Metric::NvlinksUp).is_some_and(|up| up > 0.0);
+        let gpus = sample.gpus.iter().filter(up).map(|gpu| gpu.uuid.clone());
+        let ports = sample.ports.iter().filter(|port| port.is_active()).map(name_of);
+        for linked in gpus.chain(ports) {
+            if self.linked.len() < MOST_LINKED {
+                self.linked.insert(linked);
+            }
+        }
         self.events.extend(sample.events.iter().cloned());
         if let Some(last) = self.samples.pop_back() {
             self.samples.push_back(lean(last));
         }
         self.samples.push_back(sample);
+        let old = |sample: &Arc<Sample>| sample.at_ms.saturating_add(MOST_MS) < now;
         while self.samples.len() > MOST
-            || self.samples.front().is_some_and(|old| old.at_ms + MOST_MS < now)
+            || (self.samples.len() > LEAST && self.samples.front().is_some_and(old))
         {
             self.samples.pop_front();
         }
@@ -64,6 +111,24 @@ impl Window {
         {
             self.events.pop_front();
         }
+        follows
+    }
+
+    /// How far samples are apart as a rule, milliseconds: the median of the last pauses.
+    pub fn step_ms(&self) -> Option<u64> {
+        let mut pauses: Vec<u64> = self.pauses.iter().copied().collect();
+        pauses.sort_unstable();
+        pauses.get(pauses.len().saturating_sub(1) / 2).copied()
+    }
+
+    /// Whether this GPU had an active NVLink since samples are taken.
+    pub fn had_links(&self, gpu: &Gpu) -> bool {
+        self.linked.contains(&gpu.uuid)
+    }
+
+    /// Whether this port was active since samples are taken.
+    pub fn was_active(&self, port: &Port) -> bool {
+        self.linked.contains(&name_of(port))
     }
 
     /// The newest sample.
@@ -91,13 +156,14 @@ impl Window {
         self.now().map_or(&[], |sample| sample.ports.as_slice())
     }
 
-    /// By how much a port's counter grew in the window; one that began anew counts from there.
+    /// By how much a port's counter grew in ten minutes; one that began anew counts from there.
     pub fn port_growth(&self, port: &Port, counter: &str) -> u64 {
         let same = |one: &&Port| (&one.device, one.port) == (&port.device, port.port);
-        let counts = self
-            .samples
-            .iter()
-            .filter_map(|sample| sample.ports.iter().find(same)?.counters.get(counter).copied());
+        let since = self.now().map_or(0, |now| now.at_ms).saturating_sub(MOST_MS);
+        let counts =
+            self.samples.iter().filter(|sample| sample.at_ms >= since).filter_map(|sample| {
+                sample.ports.iter().find(same)?.counters.get(counter).copied()
+            });
         let (mut last, mut grown) = (None, 0);
         for count in counts {
             grown += last.map_or(0, |last| count.saturating_sub(last));
@@ -112,28 +178,45 @@ impl Window {
         self.events.iter().filter(move |event| event.at_ms >= since)
     }
 
-    /// A GPU over the last so many seconds; nothing where that long has not been seen, or it did not answer.
+    /// A GPU over the last so many seconds, and over two samples in any case; nothing where that long has not been seen without
+    /// a gap, or it did not answer.
     pub fn recent(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
         let since = self.now()?.at_ms.saturating_sub(seconds * 1000);
         // The oldest sample must be about as old as was asked for.
         let slack = seconds * 200;
-        let whole = self.samples.front()?.at_ms <= since + slack;
-        self.so_far(gpu, seconds).filter(|_| whole)
+        let whole = self.whole_since <= since + slack && self.oldest()?.at_ms <= since + slack;
+        self.counted(gpu, seconds).filter(|_| whole)
     }
 
-    /// The same as far as it was seen: of what counts from the first on there can only be more.
-    pub fn so_far(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
-        let since = self.now()?.at_ms.saturating_sub(seconds * 1000);
-        let looks: Vec<&Gpu> = self
-            .samples
-            .iter()
-            .rev()
-            .take_while(|sample| sample.at_ms >= since)
-            .filter_map(|sample| sample.gpus.iter().find(|one| one.uuid == gpu.uuid))
-            .filter(|one| one.lost.is_none() && one.age_ms < 10_000)
-            .collect();
-        (looks.len() >= 2).then_some(Recent { looks })
+    /// The same as far as it was seen: a counter misses nothing between two samples, however far they are apart.
+    pub fn counted(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
+        self.looks(gpu, seconds, 2)
     }
+
+    /// The same, and of that time alone: of what counts from the first on there can only be more.
+    pub fn so_far(&self, gpu: &Gpu, seconds: u64) -> Option<Recent<'_>> {
+        self.looks(gpu, seconds, 0)
+    }
+
+    fn looks(&self, gpu: &Gpu, seconds: u64, least: usize) -> Option<Recent<'_>> {
+        let now = self.now()?.at_ms;
+        let since = now.saturating_sub(seconds * 1000);
+        let samples = self.samples.iter().rev().enumerate().take_while(|(at, sample)| {
+            sample.at_ms >= since || (*at < least && sample.at_ms >= self.whole_since)
+        });
+        let (mut looks, mut oldest) = (Vec::new(), now);
+        for (_, sample) in samples {
+            oldest = sample.at_ms;
+            let gpu = sample.gpus.iter().find(|one| one.uuid == gpu.uuid);
+            looks.extend(gpu.filter(|one| one.lost.is_none() && one.age_ms < 10_000));
+        }
+        (looks.len() >= 2).then_some(Recent { looks, span_ms: now - oldest })
+    }
+}
+
+/// What a port is called: `mlx5_0 port 1`.
+pub(crate) fn name_of(port: &Port) -> String {
+    format!("{} port {}", port.device, port.port)
 }
 
 /// A sample that is no longer the newest: of those, rules look at values and holders. Processes take most of one's memory, and events
@@ -178,6 +261,16 @@ impl<'a> Recent<'a> {
             _ => 0.0,
         });
         (newest_first.len() >= 2).then(|| grown.sum())
+    }
+
+    /// The time from its oldest sample to now, in words.
+    pub fn span(&self) -> String {
+        in_words(Duration::from_millis(self.span_ms))
+    }
+
+    /// The same in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.span_ms as f64 / 1e3
     }
 
     /// The share of samples in which that holds.

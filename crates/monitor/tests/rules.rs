@@ -476,7 +476,7 @@ fn errors_by_the_catalogue() {
         [(79, 5), (48, 6)]: critical xid: Xid 79, GPU has fallen off the bus; critical xid: Xid 48, Double Bit ECC Error
         [(9999, 1)]: warning xid: Xid 9999, an error that the catalogue does not list
         [(154, 1)]: critical xid: Xid 154, GPU Recovery Action Changed
-        bursts: critical xid: Xid 13, Graphics Engine Exception (5 times)
+        bursts: critical xid: Xid 13, Graphics Engine Exception (5 bursts within a day)
         long ago: 
     "#]]
     .assert_eq(&out);

@@ -210,7 +210,7 @@ fn a_file_of_counters_as_dcgm_exporter_takes_it() {
     assert!(out.contains("sconce_gpu_power_watts"));
     for (text, says_so) in [
         ("DCGM_FI_DEV_GPU_TEMP\n", "ours.csv, line 1: it is not"),
-        ("", "nothing that it asks for"),
+        ("", "ours.csv, it asks for nothing"),
     ] {
         fs::write(world.path("ours.csv"), text).unwrap();
         let (code, _, err) = says(&world, &fake, &["monitor", "--once", "-f", "ours.csv"]);
@@ -230,7 +230,7 @@ fn what_is_not_supported_is_absent() {
     let families: Vec<_> = out.lines().filter(|line| line.starts_with("# TYPE")).collect();
     // With the kernel's log it is known that there was no error.
     let log = out.contains("sconce_monitor_kernel_log_readable 1");
-    assert_eq!(families.len(), if log { 7 } else { 6 }, "{families:#?}");
+    assert_eq!(families.len(), if log { 8 } else { 7 }, "{families:#?}");
     assert_eq!(out.contains("DCGM_FI_DEV_XID_ERRORS"), log);
     assert!(out.contains("sconce_gpu_up{gpu=\"0\",UUID=\"unknown-0\"} 1"), "{out}");
     let none = World::new();
@@ -376,7 +376,7 @@ fn an_xid_by_nvmls_events() {
     monitor.until("/metrics", |text| text.contains("DCGM_FI_DEV_XID_ERRORS{"));
     fake.becomes(&(FakeNvml::h100s(2) + "xid.0 1 94\nxid.1 1 94\n"));
     let text = monitor.until("/metrics", |text| text.contains("xid=\"94\"} 2"));
-    assert!(text.contains("sconce_gpu_xid_errors_total{UUID=\"GPU-00000000-0000-0000-0000-000000000001\",xid=\"94\"} 2"));
+    assert!(text.contains("sconce_gpu_xid_errors_total{gpu=\"1\",UUID=\"GPU-00000000-0000-0000-0000-000000000001\",xid=\"94\"} 2"));
     let last = text.lines().find(|line| line.starts_with("DCGM_FI_DEV_XID_ERRORS{gpu=\"1\""));
     assert!(last.is_some_and(|line| line.ends_with(" 94")), "{text}");
     let findings = monitor.get("/api/findings");
@@ -467,6 +467,9 @@ fn files_units_and_wrong_arguments() {
 
     let (code, unit, _) = says(&world, &fake, &["monitor", "--print-unit", "--listen", ":9400"]);
     assert!(code == 0 && unit.contains("DynamicUser=yes") && unit.contains("--listen [::]:9400"));
+    // Lines that are switched on do something: an empty set takes back those before it (systemd.exec(5)).
+    let place = |line: &str| unit.lines().position(|one| one == line).expect(line);
+    assert!(place("CapabilityBoundingSet=") < place("#CapabilityBoundingSet=CAP_SYSLOG"), "{unit}");
     if let Ok(output) = Command::new("systemd-analyze").arg("--version").output()
         && output.status.success()
     {
@@ -801,6 +804,9 @@ fn alerts_for_prometheus() {
         "{out}"
     );
     assert!(out.contains("for: 120s") && out.contains("severity: critical"));
+    // An Xid is as bad as its finding says, which is in the series.
+    let xid = out.split("- alert: ").find(|one| one.starts_with("GpuXid\n")).unwrap();
+    assert!(!xid.contains("severity:"), "{xid}");
 }
 
 fn now_ms() -> u64 {
@@ -844,6 +850,7 @@ fn top_live() {
 
     let (code, out, err) = says(&world, &fake, &["top", "--once", &monitor.host, "127.0.0.1:1"]);
     assert!(out.contains(&monitor.host) && out.contains("NVIDIA H100"), "{out}");
+    assert!(out.contains("critical: xid on GPU 1: ") && out.contains("Xid 79"), "{out}");
     assert!(code != 0 && err.contains("127.0.0.1:1") && err.contains("hint: "), "{code} {err}");
     let (_, json, _) = says(&world, &fake, &["top", "--json", &monitor.host]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

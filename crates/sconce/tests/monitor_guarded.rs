@@ -170,6 +170,43 @@ fn logins_without_tls_and_certificates_of_clients() {
     assert_eq!(with(&["--cert", "server.pem", "--key", "server.key"]), 0);
 }
 
+/// A certificate as `openssl req -x509` makes it is an authority's, which no server may show as its own: what is said leads to one that works.
+#[test]
+fn a_certificate_that_signs_itself() {
+    const AUTHORITY: [&str; 2] =
+        [include_str!("monitor_tls/self.pem"), include_str!("monitor_tls/self.key")];
+    const OWN: [&str; 2] =
+        [include_str!("monitor_tls/own.pem"), include_str!("monitor_tls/own.key")];
+    let asked = |files: [&str; 2]| {
+        let world = World::new();
+        let fake = FakeNvml::new(&world.path("nvml"), &FakeNvml::h100s(1));
+        let config = "tls_server_config:\n  cert_file: s.pem\n  key_file: s.key\n";
+        let mut command = command(&world, &fake, config);
+        fs::write(world.path("s.pem"), files[0]).unwrap();
+        fs::write(world.path("s.key"), files[1]).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_suffix("/metrics").expect(&line).to_owned();
+        let end = Instant::now() + Duration::from_secs(30);
+        let said = loop {
+            let said = world.says(&["top", "--once", "--ca", "s.pem", &address]);
+            // 503 until the first sample.
+            if !said.2.contains("503") || Instant::now() > end {
+                break said;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        drop((child.kill(), child.wait()));
+        said
+    };
+    let (code, _, err) = asked(AUTHORITY);
+    assert!(code == 8 && err.contains("authority's certificate as its own"), "{code} {err}");
+    assert!(err.contains("-addext basicConstraints=critical,CA:FALSE"), "{err}");
+    let (code, out, err) = asked(OWN);
+    assert!(code == 0 && out.contains("H100"), "{code} {out}{err}");
+}
+
 /// `sconce top` of a monitor behind TLS, certificates and logins: a login comes from a file or from netrc, and goes nowhere else.
 #[test]
 fn top_with_tls_and_logins() {

@@ -20,6 +20,10 @@ fn recording(path: &Path, samples: &[String]) {
     for (second, sample) in samples.iter().enumerate() {
         lines += &format!("{{\"at_ms\":{},{sample}}}\n", 1_700_000_000_000 + second * 1000);
     }
+    compressed(path, &lines);
+}
+
+fn compressed(path: &Path, lines: &str) {
     let mut gzip = Command::new("gzip");
     let mut gzip =
         gzip.stdin(Stdio::piped()).stdout(fs::File::create(path).unwrap()).spawn().unwrap();
@@ -130,13 +134,67 @@ fn a_bad_line_in_a_recording() {
     recording(&world.path("r.gz"), &[vec![gpus(2); 10], vec![bad], vec![gpus(2); 10]].concat());
     let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
     assert!(
-        code == 0 && out.contains("10 samples") && out.contains("line 12 of the"),
+        code == 3 && out.contains("10 samples") && err.contains("line 12 of the"),
         "{out}{err}"
     );
     assert!(!out.contains("break off") && !out.contains("nothing was wrong"), "{out}");
-    let (_, out, _) = world.says(&["monitor", "rules", "--replay", "r.gz", "--json"]);
+    let (code, out, _) = world.says(&["monitor", "rules", "--replay", "r.gz", "--json"]);
     let judged: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert!(judged["bad_line"] == 12 && judged["torn"] == false, "{judged}");
+    assert!(code == 3 && judged["bad_line"] == 12 && judged["torn"] == false, "{judged}");
+    for words in [&["--once"][..], &["--textfile", "out.prom"]] {
+        let (code, _, err) = world.says(&[&["monitor", "--replay", "r.gz"], words].concat());
+        assert!(code == 3 && err.contains("line 12 of the recording"), "{words:?}: {code} {err}");
+    }
+}
+
+/// A recording of so many samples, so many seconds apart, of a rank that waits in NCCL.
+fn hang(path: &Path, count: u64, apart: u64, more: &str) {
+    let values = r#""graphics_active_ratio":1,"sm_active_ratio":0.18,"tensor_active_ratio":0,"dram_active_ratio":0,"power_watts":125,"power_limit_watts":700"#;
+    let mut lines = "{\"sconce_recording\":1,\"host\":\"node7\"}\n".to_owned();
+    for at in 0..count {
+        let at = 1_700_000_000_000 + at * apart * 1000;
+        lines += &format!(
+            "{{\"at_ms\":{at},\"gpus\":[{{\"uuid\":\"GPU-1\"{more},\"values\":{{{values}}}}}]}}\n"
+        );
+    }
+    compressed(path, &lines);
+}
+
+/// What samples are too far apart for is not "nothing wrong", and an interval that is too long says so at the start.
+#[test]
+fn samples_that_are_far_apart() {
+    let world = World::new();
+    let judged = |apart: u64, more: &str| {
+        hang(&world.path("r.gz"), 40, apart, more);
+        let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    for apart in [1, 6, 30, 60] {
+        let out = judged(apart.max(4), "");
+        assert!(out.contains("critical: nccl-hang") && !out.contains("can't tell"), "{out}");
+        assert!(out.contains("\n  hint: look at the ranks"), "{out}");
+    }
+    let out = judged(300, "");
+    assert!(out.contains("samples are 5 min apart") && out.contains("nccl-hang"), "{out}");
+    assert!(!out.contains("critical") && out.contains("by the other rules"), "{out}");
+    // Loads of instances are judged by no rule.
+    let out = judged(1, ",\"mig\":true");
+    assert!(out.contains("can't tell what loads instances of MIG had"), "{out}");
+
+    let noted = |interval: &str| world.says(&["monitor", "--print-unit", "--interval", interval]).2;
+    assert!(!noted("1m").contains("apart"), "{}", noted("1m"));
+    let said = noted("5m");
+    assert!(said.contains("samples are 5 min apart") && said.contains("nccl-hang"), "{said}");
+}
+
+/// A replay is of the machine that was recorded.
+#[test]
+fn the_host_of_a_recording() {
+    let world = World::new();
+    hang(&world.path("r.gz"), 2, 1, "");
+    let (code, out, err) = world.says(&["monitor", "--replay", "r.gz", "--once"]);
+    assert!(code == 0 && out.contains("hostname=\"node7\""), "{out}{err}");
 }
 
 /// A server that is no monitor is said to be none, whatever JSON it answers.

@@ -12,6 +12,8 @@ use rustls::{AlertDescription as Alert, CertificateError, InvalidMessage};
 pub enum TlsFault {
     /// The server's certificate is not of an authority that is trusted here.
     Untrusted,
+    /// The server shows the certificate of an authority as its own.
+    Authority,
     /// The server's certificate is not good at this time.
     Time(&'static str),
     /// The server's certificate is for other names: those that it has.
@@ -131,6 +133,12 @@ impl TlsFault {
                 Self::OtherName(presented.iter().map(|name| plain(name)).collect())
             }
             rustls::Error::InvalidCertificate(C::NotValidForName) => Self::OtherName(Vec::new()),
+            // The library's own word for it, which has no place of its own in [`CertificateError`].
+            rustls::Error::InvalidCertificate(C::Other(other))
+                if other.to_string().contains("CaUsedAsEndEntity") =>
+            {
+                Self::Authority
+            }
             rustls::Error::InvalidCertificate(
                 C::UnknownIssuer | C::BadSignature | C::Revoked | C::Other(_),
             ) => Self::Untrusted,
@@ -146,6 +154,9 @@ impl TlsFault {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Untrusted | Self::Client(_) | Self::Other(_) => return None,
+            Self::Authority => {
+                "make the server one that says it is none: `openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout server.key -out server.crt -subj /CN=HOST -addext subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE`".to_owned()
+            }
             Self::Time(_) => {
                 "whoever runs the server renews it; or the clock of this machine is wrong (`date`)"
                     .to_owned()
@@ -166,6 +177,9 @@ impl fmt::Display for TlsFault {
             Self::Untrusted => {
                 out.write_str("the server's certificate is of no authority that is trusted here")
             }
+            Self::Authority => out.write_str(
+                "the server shows an authority's certificate as its own (CA:TRUE, as `openssl req -x509` makes them)",
+            ),
             Self::OtherName(names) if names.is_empty() => {
                 out.write_str("the server's certificate is not for that name")
             }

@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(300),
     clear: seconds(60),
+    apart: Some(seconds(120)),
     alert: Some(
         "sconce_gpu_graphics_active_ratio > 0.03 and sconce_gpu_graphics_active_ratio < 0.5 and sconce_gpu_sm_active_ratio > 0.4 * sconce_gpu_graphics_active_ratio",
     ),

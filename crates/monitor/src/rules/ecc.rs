@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(0),
     clear: seconds(60),
+    apart: None,
     alert: Some("sconce_gpu_ecc_uncorrected_errors_total > 0"),
     check,
 };

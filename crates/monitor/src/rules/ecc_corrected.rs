@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(60),
+    apart: None,
     alert: Some("sconce_gpu_ecc_corrected_errors_total > 20e6"),
     check,
 };

@@ -14,6 +14,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(120),
     clear: seconds(15),
+    apart: None,
     alert: None,
     check,
 };

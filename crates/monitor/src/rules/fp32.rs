@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(120),
     clear: seconds(30),
+    apart: Some(seconds(60)),
     alert: Some(
         "sconce_gpu_fp32_active_ratio > 0.35 and sconce_gpu_tensor_active_ratio < 0.1 and sconce_gpu_sm_active_ratio > 0.5 and sconce_gpu_sm_occupancy_ratio < 0.5",
     ),

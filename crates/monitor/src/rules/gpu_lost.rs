@@ -16,6 +16,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(3),
     clear: seconds(5),
+    apart: None,
     alert: None,
     check,
 };

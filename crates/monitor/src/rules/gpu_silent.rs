@@ -14,6 +14,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(5),
+    apart: None,
     alert: Some("sconce_gpu_up == 0"),
     check,
 };

@@ -18,6 +18,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(1800),
     clear: seconds(60),
+    apart: Some(seconds(900)),
     alert: None,
     check,
 };

@@ -9,20 +9,23 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "infiniband-down",
     title: "An InfiniBand or RoCE port is down",
-    why: "The port's link has gone down since the adapter's driver was loaded, and the port is not active: jobs over several machines hang or fail. A port that was never up is not counted",
+    why: "The port's link has gone down since the adapter's driver was loaded, or it was active since the monitor was started, and it is not active: jobs over several machines hang or fail. A port that was never up is not counted",
     action: "ibstat or rdma link shows its state; seat cable and transceiver anew, look at the switch's port and at the kernel's log (mlx5_core)",
     source: "leptonai/gpud, components/infiniband: a port that is down for 25 s counts",
     severity: Severity::Critical,
     hold: seconds(25),
     clear: seconds(30),
+    apart: None,
     alert: Some(
-        "sconce_infiniband_port_active == 0 and on (instance, device, port) sconce_infiniband_link_downs_total > 0",
+        "sconce_infiniband_port_active == 0 and (max_over_time(sconce_infiniband_port_active[1d]) > 0 or on (instance, device, port) sconce_infiniband_link_downs_total > 0)",
     ),
     check,
 };
 
 fn check(window: &Window) -> Vec<Seen> {
-    let went_down = |port: &&Port| port.counters.get("link_downs_total").is_some_and(|n| *n > 0);
+    // Not every adapter counts that.
+    let counted = |port: &Port| port.counters.get("link_downs_total").is_some_and(|n| *n > 0);
+    let went_down = |port: &&Port| counted(port) || window.was_active(port);
     let ports = window.ports().iter().filter(went_down);
     let down = ports.filter(|port| !port.state.is_empty() && !port.is_active());
     down.map(|port| of_port(port, format!("{} ({})", port.state, port.physical))).collect()

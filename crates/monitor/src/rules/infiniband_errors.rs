@@ -14,6 +14,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(600),
+    apart: Some(seconds(300)),
     alert: Some(
         "increase(sconce_infiniband_link_downs_total[10m]) >= 3 or increase(sconce_infiniband_symbol_errors_total[10m]) >= 10 or increase(sconce_infiniband_receive_errors_total[10m]) >= 10 or increase(sconce_infiniband_integrity_errors_total[10m]) >= 10",
     ),

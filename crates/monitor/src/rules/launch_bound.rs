@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(120),
     clear: seconds(30),
+    apart: Some(seconds(60)),
     alert: None,
     check,
 };

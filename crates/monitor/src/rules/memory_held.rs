@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(300),
     clear: seconds(30),
+    apart: Some(seconds(120)),
     alert: None,
     check,
 };

@@ -33,10 +33,11 @@ mod xid;
 
 use std::time::Duration;
 
+use crate::manual::in_words;
 use crate::ports::Port;
 use crate::sample::Gpu;
 use crate::watch::{Seen, Severity};
-use crate::window::Window;
+use crate::window::{Window, name_of};
 
 /// One rule.
 #[derive(Debug)]
@@ -57,6 +58,9 @@ pub struct Rule {
     pub hold: Duration,
     /// How long it must not be seen.
     pub clear: Duration,
+    /// The furthest that samples may be apart: where that is exceeded it is not looked for. Nothing where two looks show it,
+    /// however far they are apart: states, and what the driver counts or reports.
+    pub apart: Option<Duration>,
     /// The same for Prometheus, where it can be asked of the metrics: what [`crate::alerts`] writes.
     pub alert: Option<&'static str>,
     /// What it sees.
@@ -105,6 +109,31 @@ const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+impl Rule {
+    /// Whether it can be told of where samples are so far apart, give or take a tenth.
+    pub fn bears(&self, step: Duration) -> bool {
+        self.apart.is_none_or(|most| step <= most + most / 10)
+    }
+}
+
+/// What can't be told where samples are so far apart; nothing where all can.
+pub fn unseen(step: Duration) -> Option<String> {
+    let mut most: Vec<Duration> = RULES.iter().filter_map(|rule| rule.apart).collect();
+    most.sort_unstable();
+    most.dedup();
+    let of = |most: Duration| {
+        let rules = RULES.iter().filter(|rule| rule.apart == Some(most) && !rule.bears(step));
+        let names: Vec<&str> = rules.map(|rule| rule.id).collect();
+        (!names.is_empty())
+            .then(|| format!("{} (at most {} apart)", names.join(", "), in_words(most)))
+    };
+    let all: Vec<String> = most.into_iter().filter_map(of).collect();
+    let apart = in_words(step);
+    (!all.is_empty()).then(|| {
+        format!("samples are {apart} apart, and these need them closer: {}", all.join("; "))
+    })
+}
+
 /// Asks each GPU that answers.
 fn each(window: &Window, see: impl Fn(&Gpu) -> Option<String>) -> Vec<Seen> {
     let fresh = window.gpus().iter().filter(|gpu| gpu.lost.is_none() && gpu.age_ms < 10_000);
@@ -124,7 +153,7 @@ fn seen(gpu: &Gpu, evidence: String) -> Seen {
 
 /// Of a port, which is named in what was seen.
 fn of_port(port: &Port, evidence: String) -> Seen {
-    let key = format!("{} port {}", port.device, port.port);
+    let key = name_of(port);
     let evidence = format!("{key}: {evidence}");
     Seen { gpu: None, uuid: String::new(), key, severity: None, evidence, action: None }
 }

@@ -15,8 +15,9 @@ pub const RULE: Rule = Rule {
     severity: Severity::Critical,
     hold: seconds(120),
     clear: seconds(15),
+    apart: Some(seconds(60)),
     alert: Some(
-        "sconce_gpu_graphics_active_ratio > 0.95 and sconce_gpu_sm_active_ratio < 0.5 and sconce_gpu_sm_active_ratio > 0.005 and sconce_gpu_tensor_active_ratio < 0.005 and sconce_gpu_dram_active_ratio < 0.01 and sconce_gpu_power_watts < 0.4 * sconce_gpu_power_limit_watts",
+        "sconce_gpu_graphics_active_ratio > 0.95 and sconce_gpu_sm_active_ratio < 0.5 and sconce_gpu_sm_active_ratio > 0.005 and sconce_gpu_tensor_active_ratio < 0.005 and sconce_gpu_dram_active_ratio < 0.01 and sconce_gpu_power_watts < 0.4 * (sconce_gpu_power_limit_default_watts or sconce_gpu_power_limit_watts)",
     ),
     check,
 };
@@ -31,7 +32,10 @@ fn check(window: &Window) -> Vec<Seen> {
         let math: f64 = math.sum();
         let moved = [Metric::NvlinkTx, Metric::NvlinkRx, Metric::PcieTx, Metric::PcieRx];
         let moved: f64 = moved.into_iter().filter_map(mean).sum();
-        let power = mean(Metric::Power)? / gpu.values.get(Metric::PowerLimit).unwrap_or(f64::MAX);
+        // The limit in force may be lowered, to little more than a GPU takes at rest.
+        let limit = [Metric::PowerDefault, Metric::PowerLimit].into_iter();
+        let limit = limit.filter_map(|metric| gpu.values.get(metric)).next().unwrap_or(f64::MAX);
+        let power = mean(Metric::Power)? / limit;
         let spins = busy > 0.95 && (0.005..0.5).contains(&sm);
         let rests = tensor < 0.005 && dram < 0.01 && math < 0.01 && moved < 100e6 && power < 0.4;
         (spins && rests).then(|| {

@@ -2,6 +2,7 @@
 
 use super::{Rule, each, seconds};
 use crate::metric::Metric;
+use crate::sample::Gpu;
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
 
@@ -9,20 +10,36 @@ use crate::window::Window;
 pub const RULE: Rule = Rule {
     id: "nvlink-down",
     title: "NVLinks are down",
-    why: "Fewer NVLinks are active than the GPU has: collectives are slower or fail",
+    why: "Fewer NVLinks are active than the GPU has: collectives are slower or fail. Where none is active they were before, since the monitor was started, or another GPU of the board has its own; cards that are joined by bridges may have none, and so may a GPU that is split (MIG)",
     action: "nvidia-smi nvlink -s shows which; reset all GPUs of the machine (fabric manager brings links up); if it stays have board or cables replaced",
     source: "NVIDIA health validation: inactive NVLinks > 0 is critical",
     severity: Severity::Critical,
     hold: seconds(15),
     clear: seconds(30),
-    alert: Some("sconce_gpu_nvlinks_up > 0 and sconce_gpu_nvlinks_up < sconce_gpu_nvlinks"),
+    apart: None,
+    alert: Some(
+        r#"((sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and max_over_time(sconce_gpu_nvlinks_up[1d]) > 0) unless on (instance, gpu, UUID) sconce_gpu_memory_used_bytes{gpu_instance!=""}) or (sconce_gpu_nvlinks_up < sconce_gpu_nvlinks and on (instance, gpu, UUID) sconce_anomaly{rule="nvlink-down"} == 1)"#,
+    ),
     check,
 };
+
+/// What `crates/facts/data/gpus.toml` calls cards: NVLinks of theirs are those of a bridge, where they have one.
+const BRIDGED: &str = "PCIe";
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
         let (up, all) = (gpu.values.get(Metric::NvlinksUp)?, gpu.values.get(Metric::Nvlinks)?);
-        // A board without a bridge has links of which none is ever active.
-        (up > 0.0 && up < all).then(|| format!("{up:.0} of {all:.0} active"))
+        // A card without a bridge has links of which none is ever active, and an A100 that is split none as long as it is (fabric
+        // manager's guide, MIG).
+        let ever = up > 0.0 || (!gpu.mig && (window.had_links(gpu) || beside(window, gpu)));
+        (up < all && ever).then(|| format!("{up:.0} of {all:.0} active"))
     })
+}
+
+/// Whether this is a GPU of a board that joins all of its GPUs, and another of them has active links.
+fn beside(window: &Window, gpu: &Gpu) -> bool {
+    let form = sconce_facts::gpu(&gpu.model).ok().and_then(|row| row.form.as_deref());
+    let joined = form.is_some_and(|form| form != BRIDGED);
+    let linked = |other: &Gpu| other.values.get(Metric::NvlinksUp).is_some_and(|up| up > 0.0);
+    joined && window.gpus().iter().any(|other| other.model == gpu.model && linked(other))
 }

@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(300),
+    apart: None,
     alert: Some(
         "increase(sconce_gpu_nvlink_crc_errors_total[5m]) > 30000 or increase(sconce_gpu_nvlink_replays_total[5m]) >= 1 or increase(sconce_gpu_nvlink_recoveries_total[5m]) >= 1",
     ),
@@ -28,12 +29,13 @@ const CRC: f64 = 100.0;
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let recent = window.so_far(gpu, OVER)?;
+        let recent = window.counted(gpu, OVER)?;
         let growth = |metric| recent.growth(metric).unwrap_or(0.0);
         let (crc, replays) = (growth(Metric::NvlinkCrc), growth(Metric::NvlinkReplays));
         let recoveries = growth(Metric::NvlinkRecoveries);
-        (crc > CRC * OVER as f64 || replays >= 1.0 || recoveries >= 1.0).then(|| {
-            format!("in two minutes {crc:.0} checksum errors, {replays:.0} replays, {recoveries:.0} recoveries")
+        (crc > CRC * recent.seconds().max(OVER as f64) || replays >= 1.0 || recoveries >= 1.0).then(|| {
+            let span = if recent.seconds() > OVER as f64 { recent.span() } else { "two minutes".to_owned() };
+            format!("in {span} {crc:.0} checksum errors, {replays:.0} replays, {recoveries:.0} recoveries")
         })
     })
 }

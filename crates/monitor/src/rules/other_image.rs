@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(30),
     clear: seconds(30),
+    apart: None,
     alert: None,
     check,
 };

@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(30),
     clear: seconds(60),
+    apart: None,
     alert: Some("sconce_gpu_pcie_lanes < sconce_gpu_pcie_lanes_max"),
     check,
 };

@@ -15,13 +15,14 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(600),
+    apart: Some(seconds(300)),
     alert: Some("increase(sconce_gpu_pcie_replays_total[10m]) >= 10"),
     check,
 };
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
-        let count = window.so_far(gpu, 590)?.growth(Metric::PcieReplays)?;
+        let count = window.counted(gpu, 590)?.growth(Metric::PcieReplays)?;
         (count >= 10.0).then(|| format!("{count:.0} in ten minutes"))
     })
 }

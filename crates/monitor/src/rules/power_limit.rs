@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Note,
     hold: seconds(60),
     clear: seconds(60),
+    apart: Some(seconds(60)),
     alert: Some(
         r#"sconce_gpu_power_limit_watts < 0.99 * sconce_gpu_power_limit_default_watts and on (gpu, UUID) avg_over_time(sconce_gpu_clocks_held{reason="sw_power_cap"}[5m]) >= 0.5"#,
     ),
@@ -25,9 +26,10 @@ fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
         let (limit, usual) =
             (gpu.values.get(Metric::PowerLimit)?, gpu.values.get(Metric::PowerDefault)?);
-        let share = window.recent(gpu, 30)?.held_by(0x4);
+        let recent = window.recent(gpu, 30)?;
+        let (share, span) = (recent.held_by(0x4), recent.span());
         (limit < usual * 0.99 && share >= 0.5).then(|| {
-            format!("{limit:.0} W of {usual:.0} W, {} of the last 30 s at it", percent(share))
+            format!("{limit:.0} W of {usual:.0} W, {} of the last {span} at it", percent(share))
         })
     })
 }

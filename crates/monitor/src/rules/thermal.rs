@@ -15,6 +15,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(30),
     clear: seconds(60),
+    apart: Some(seconds(60)),
     alert: Some(
         r#"avg_over_time(sconce_gpu_clocks_held{reason=~"sw_thermal_slowdown|hw_thermal_slowdown"}[5m]) >= 0.5"#,
     ),
@@ -28,7 +29,7 @@ fn check(window: &Window) -> Vec<Seen> {
         (share >= 0.5).then(|| {
             let hot = recent.most(Metric::Temperature).unwrap_or(0.0);
             let clock = recent.mean(Metric::SmClock).unwrap_or(0.0) / 1e6;
-            format!("{} of the last 30 s, {hot:.0} C, {clock:.0} MHz", percent(share))
+            format!("{} of the last {}, {hot:.0} C, {clock:.0} MHz", percent(share), recent.span())
         })
     })
 }

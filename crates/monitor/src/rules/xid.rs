@@ -3,7 +3,7 @@
 use sconce_facts::Action;
 
 use super::{Rule, seconds};
-use crate::sample::EventKind;
+use crate::sample::{Event, EventKind};
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
 
@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Warning,
     hold: seconds(0),
     clear: seconds(30),
+    apart: None,
     alert: None,
     check,
 };
@@ -26,19 +27,37 @@ const TOLD: u64 = 900;
 const DAY: u64 = 86_400;
 const BURST_MS: u64 = 180_000;
 
+/// What is to be done about an error: by its line, where that decides.
+fn action_of(event: &Event) -> Action {
+    let Some(row) = event.code.and_then(sconce_facts::xid) else { return Action::ContactSupport };
+    let action = sconce_facts::xid_action(row, &event.line).unwrap_or(row.action);
+    // The catalogue's bits and the line's own word disagree: which is right can't be known.
+    let disputed = row.action == Action::ByLink && event.line.contains(" Nonfatal ");
+    if disputed && severity(action) == Severity::Critical { Action::CheckLink } else { action }
+}
+
 fn check(window: &Window) -> Vec<Seen> {
     let mut all: Vec<Seen> = Vec::new();
-    for event in window.events(TOLD).filter(|event| event.kind == EventKind::Xid) {
-        let key = event.code.map_or("unknown".to_owned(), |code| code.to_string());
-        if all.iter().any(|seen| seen.uuid == event.uuid && seen.key == key) {
+    for first in window.events(TOLD).filter(|event| event.kind == EventKind::Xid) {
+        let key = first.code.map_or("unknown".to_owned(), |code| code.to_string());
+        if all.iter().any(|seen| seen.uuid == first.uuid && seen.key == key) {
             continue;
         }
-        let same = |other: &&crate::sample::Event| {
-            other.kind == EventKind::Xid && other.uuid == event.uuid && other.code == event.code
+        let same = |other: &&Event| {
+            other.kind == EventKind::Xid && other.uuid == first.uuid && other.code == first.code
         };
+        // A recovery that is asked for takes the place of the one before; of other errors the worst counts.
+        let asks =
+            first.code.and_then(sconce_facts::xid).map(|row| row.action) == Some(Action::ByLine);
+        let known = window.events(TOLD).filter(same);
+        let event = match asks {
+            true => known.last(),
+            false => known.max_by_key(|event| severity(action_of(event))),
+        };
+        let event = event.unwrap_or(first);
         let row = event.code.and_then(sconce_facts::xid);
         let what = row.map_or("an error that the catalogue does not list", |row| &row.what);
-        let action = row.map_or(Action::ContactSupport, |row| row.action);
+        let action = action_of(event);
         let count = window.events(TOLD).filter(same).count();
         let mut bursts = 0;
         let mut last = None;
@@ -48,7 +67,11 @@ fn check(window: &Window) -> Vec<Seen> {
             last = Some(other.at_ms);
         }
         let again = bursts >= 5 && !matches!(event.code, Some(31 | 45)) && action != Action::Ignore;
-        let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+        let times = match (again, count > 1) {
+            (true, _) => format!(" ({bursts} bursts within a day)"),
+            (false, true) => format!(" ({count} times)"),
+            (false, false) => String::new(),
+        };
         let line = if event.line.is_empty() { String::new() } else { format!(": {}", event.line) };
         let gpu = window.gpus().iter().find(|gpu| gpu.uuid == event.uuid);
         all.push(Seen {

@@ -20,6 +20,7 @@ use sconce_monitor::guarded::{Guard, serve_guarded};
 use sconce_monitor::history::History;
 use sconce_monitor::pods::{Places, SOCKET};
 use sconce_monitor::recording::Replay;
+use sconce_monitor::rules;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
@@ -34,6 +35,10 @@ use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
 const LISTEN: &str = "127.0.0.1:9400";
+/// What to do about a recording with a line that is no sample.
+pub const DAMAGED: &str = "it was changed since it was written: take another copy of it; what comes before that line holds";
+/// The most characters of a finding in words.
+const LONGEST_LINE: usize = 500;
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
 
@@ -194,6 +199,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     if !args.tell.is_empty() {
         return watching::tell(&args.tell, args.hold);
     }
+    if args.replay.is_none()
+        && !args.once
+        && !global.quiet
+        && let Some(why) = rules::unseen(args.interval)
+    {
+        eprintln!("note: what takes a closer look is not told of: {why}");
+    }
     if args.print_unit {
         let program = unit_program();
         print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &unit_options(args)));
@@ -204,13 +216,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let replayed = args.replay.as_deref().map(open).transpose()?;
+    // What a recording shows is of the machine that it is of.
+    let shown = replayed.as_ref().map(Replay::host).filter(|host| !host.is_empty());
     let watch = Watch::new(args.hold);
-    let mut exporter = Exporter::new(args.names.into(), &host, args.interval, watch);
+    let mut exporter =
+        Exporter::new(args.names.into(), shown.unwrap_or(&host), args.interval, watch);
     if let Some(path) = &args.collectors {
         exporter = exporter.with_counters(counters(path)?);
     }
     if args.once {
-        return once(args, &exporter);
+        return once(args, replayed, &exporter);
     }
     let files = args.textfile.is_some() || args.record.is_some();
     let wanted = args.listen.or_else(|| if files { None } else { LISTEN.parse().ok() });
@@ -321,10 +337,13 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
         args.duration.is_none_or(|most| begun.elapsed() < most)
     };
-    match &args.replay {
-        Some(path) => replay(path, take)?,
-        None => sampler::run(options(args), take),
-    }
+    let damaged = match replayed {
+        Some(samples) => replay(samples, take).err(),
+        None => {
+            sampler::run(options(args), take);
+            None
+        }
+    };
     if let Some(recording) = recording {
         recording.finish()?;
     }
@@ -332,7 +351,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprint!("{}", costs(begun.elapsed()));
     }
     // A textfile is whole again once it was written again; a recording is not.
-    match (failed, broken.or(unwritten)) {
+    match (failed.or(damaged), broken.or(unwritten)) {
         (Some(failure), _) => Err(failure),
         (None, Some(code)) => Ok(ExitCode::from(code)),
         (None, None) => Ok(ExitCode::SUCCESS),
@@ -524,11 +543,18 @@ fn output(option: &str, given: &Path) -> Result<PathBuf, Failure> {
     Ok(folder.join(name))
 }
 
-fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
-    let mut silence = None;
-    match &args.replay {
+fn once(
+    args: &Args,
+    replayed: Option<Replay<File>>,
+    exporter: &Exporter,
+) -> Result<ExitCode, Failure> {
+    let (mut silence, mut damaged) = (None, None);
+    match replayed {
         // The last moment of a recording.
-        Some(path) => open(path)?.for_each(|sample| drop(exporter.push(sample).0)),
+        Some(mut samples) => {
+            samples.by_ref().for_each(|sample| drop(exporter.push(sample).0));
+            damaged = whole(&samples).err();
+        }
         None => {
             // What goes on between two looks takes two looks.
             let mut left = 2;
@@ -551,14 +577,13 @@ fn once(args: &Args, exporter: &Exporter) -> Result<ExitCode, Failure> {
         Some(path) => write_textfile(path, exporter)?,
         None => print!("{}", exporter.metrics(Format::Prometheus)),
     }
-    Ok(ExitCode::SUCCESS)
+    damaged.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// Plays a recording at its own pace; one with a long gap goes on after a moment.
-fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failure> {
+fn replay(mut samples: Replay<File>, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failure> {
     const LONGEST_GAP: u64 = 5_000;
     let mut last: Option<u64> = None;
-    let mut samples = open(path)?;
     for mut sample in samples.by_ref() {
         if let Some(last) = last {
             let gap = sample.at_ms.saturating_sub(last).min(LONGEST_GAP);
@@ -575,17 +600,22 @@ fn replay(path: &Path, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failu
             return Ok(());
         }
     }
-    if let Some(number) = samples.bad_line() {
-        eprintln!(
-            "note: line {number} of the recording is no sample: nothing is shown from there on"
-        );
-    }
+    whole(&samples)
+}
+
+/// Whether a recording was read to its end. One that breaks off is that of a monitor that was killed; one with a line that is
+/// no sample is damaged.
+fn whole(samples: &Replay<File>) -> Result<(), Failure> {
     if samples.torn() {
         eprintln!(
             "note: the recording breaks off there, as that of a monitor that was killed does"
         );
     }
-    Ok(())
+    samples.bad_line().map_or(Ok(()), |number| {
+        let what =
+            format!("line {number} of the recording is no sample: nothing is shown from there on");
+        Err(Failure::new(Kind::Document, what).hint(DAMAGED))
+    })
 }
 
 /// Whole or not at all: node_exporter reads it at any time.
@@ -631,5 +661,6 @@ fn tell(global: &Global, changes: &[Change]) {
 pub fn line(finding: &Finding) -> String {
     let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
     let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    // The kernel's line may be anybody's, and of any length.
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect()
 }

@@ -18,7 +18,7 @@ use machines::{LISTENS, Machine, Silent, Source};
 ///
 /// Of this machine, or of others on which `sconce monitor` listens: GPUs with their history, instances of MIG, processes
 /// with user, container, image and job, and what is wrong. Keys: q ends, s sorts the processes, / filters them,
-/// k sends a signal to one, arrows scroll. Where standard output is no terminal it prints once.
+/// k sends a signal to one, arrows scroll: the processes, and all where GPUs take most of the screen. Where standard output is no terminal it prints once.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -82,5 +82,6 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
 fn once(machine: &Machine) -> String {
     let Some(Ok(now)) = &machine.answer else { return String::new() };
     let head = machine.name.as_ref().map(|name| format!("{}:\n", tables::plain(name, 60)));
-    head.unwrap_or_default() + &tables::gpus(&now.sample) + &tables::processes(&now.sample)
+    let (sample, findings) = (&now.sample, tables::findings(&now.findings));
+    head.unwrap_or_default() + &tables::gpus(sample) + &tables::processes(sample) + &findings
 }

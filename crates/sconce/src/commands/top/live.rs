@@ -53,7 +53,8 @@ pub fn run(sources: Vec<Source>) -> Result<ExitCode, Failure> {
             None => {}
         }
         // A terminal that is gone.
-        if screen.show(&lines(&all, &state, Screen::size())).is_err() || interrupts.came().is_some()
+        if screen.show(&lines(&all, &mut state, Screen::size())).is_err()
+            || interrupts.came().is_some()
         {
             break;
         }

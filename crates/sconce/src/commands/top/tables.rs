@@ -4,6 +4,8 @@ use sconce_monitor::metric::Metric;
 use sconce_monitor::sample::{Gpu, Process, Sample};
 use sconce_monitor::sampler::say;
 
+use super::machines::Found;
+
 /// Columns as wide as what is in them, numbers to the right.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
@@ -67,6 +69,17 @@ fn of_gpu(gpu: &Gpu) -> Vec<String> {
         shown(value(Metric::SmClock), 1e-6, " MHz"),
         state,
     ]
+}
+
+/// What is wrong, a line each.
+pub fn findings(findings: &[Found]) -> String {
+    let line = |one: &Found| {
+        let on = one.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
+        let text = format!("{}: {}{on}: {}: {}", one.severity, one.rule, one.title, one.evidence);
+        plain(&text, 400) + "\n"
+    };
+    let lines: String = findings.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 pub fn gpus(sample: &Sample) -> String {

@@ -1,7 +1,7 @@
 //! A screen full: machines, their GPUs, what is wrong, processes. Names are cut to the width, and steer nothing.
 
 use sconce_monitor::metric::Metric;
-use sconce_monitor::sample::{Gpu, Process};
+use sconce_monitor::sample::{Gpu, Instance, Process};
 use sconce_monitor::sampler::say;
 
 use super::machines::{Machine, Now};
@@ -24,7 +24,7 @@ pub struct State {
     pub sort: Sort,
     /// Only processes that have this somewhere.
     pub filter: String,
-    /// How far the processes are scrolled.
+    /// How far the processes are scrolled, or all of it.
     pub scroll: usize,
     /// What is being typed, or was said last.
     pub line: Option<String>,
@@ -61,41 +61,63 @@ const REVERSE: &str = "\x1b[7m";
 /// Eighths of a row.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The lines of a screen of so many rows and columns.
-pub fn lines(machines: &[Machine], state: &State, (rows, columns): (usize, usize)) -> Vec<String> {
-    let mut lines = Vec::new();
+/// Rows that processes have at least, with their head: where GPUs leave fewer all scrolls.
+const FEW: usize = 6;
+
+/// The lines of a screen of so many rows and columns. What was scrolled past the end is scrolled back to it.
+pub fn lines(
+    machines: &[Machine],
+    state: &mut State,
+    (rows, columns): (usize, usize),
+) -> Vec<String> {
+    let mut upper = Vec::new();
     for machine in machines {
-        head(machine, columns, &mut lines);
+        head(machine, columns, &mut upper);
         if let Some(Ok(now)) = &machine.answer {
             for (at, gpu) in now.sample.gpus.iter().enumerate() {
                 let past: Vec<f64> =
                     machine.busy.get(at).map_or(Vec::new(), |past| past.iter().copied().collect());
-                lines.push(of_gpu(gpu, &past, columns));
+                upper.push(of_gpu(gpu, &past, columns));
+                let instances = gpu.instances.iter();
+                upper.extend(instances.map(|one| of_instance(gpu, one, columns)));
             }
-            findings(now, columns, &mut lines);
+            findings(now, columns, &mut upper);
         }
     }
-    let all = processes(machines, state);
-    let room = rows.saturating_sub(lines.len() + 2);
-    if room > 1 {
-        let first = state.scroll.min(all.len().saturating_sub(1));
-        let several = machines.len() > 1;
-        let title = format!(
-            "{}GPU     PID USER          MEMORY CONTAINER          IMAGE / PROGRAM",
-            if several { "MACHINE          " } else { "" }
+    let all = processes(machines, state, columns);
+    let title = format!(
+        "{}GPU     PID USER          MEMORY CONTAINER          IMAGE / PROGRAM",
+        if machines.len() > 1 { "MACHINE          " } else { "" }
+    );
+    let title = format!("{REVERSE}{:<columns$}", plain(&title, columns));
+    let body = rows.saturating_sub(1);
+    let count = all.len();
+    let mut lines = Vec::new();
+    let mut shown = String::new();
+    if upper.len() + FEW.min(count + 1) <= body {
+        // The GPUs stay, and the processes scroll.
+        let room = body - upper.len() - 1;
+        state.scroll = state.scroll.min(count.saturating_sub(room));
+        lines.append(&mut upper);
+        lines.push(title);
+        lines.extend(all.into_iter().skip(state.scroll).take(room));
+    } else {
+        let whole: Vec<String> = upper.into_iter().chain([title]).chain(all).collect();
+        state.scroll = state.scroll.min(whole.len().saturating_sub(body));
+        shown = format!(
+            "  lines {}-{} of {}",
+            state.scroll + 1,
+            whole.len().min(state.scroll + body),
+            whole.len()
         );
-        lines.push(format!("{REVERSE}{:<columns$}", plain(&title, columns)));
-        let shown = all.iter().skip(first).take(room - 1);
-        lines.extend(shown.map(|row| plain(row, columns)));
+        lines.extend(whole.into_iter().skip(state.scroll).take(body));
     }
-    lines.truncate(rows.saturating_sub(1));
     let bottom = match &state.line {
         Some(line) => line.clone(),
         None => format!(
-            "q end  s sort: {}  / filter: {}  k signal  {} processes",
+            "q end  s sort: {}  / filter: {}  k signal  {count} processes{shown}",
             state.sort.word(),
             if state.filter.is_empty() { "none" } else { &state.filter },
-            all.len()
         ),
     };
     lines.push(format!("{BOLD}{}", plain(&bottom, columns)));
@@ -115,10 +137,45 @@ fn head(machine: &Machine, columns: usize, lines: &mut Vec<String>) {
     let colour = if matches!(machine.answer, Some(Err(_))) { RED } else { BOLD };
     lines.push(format!("{colour}{}", plain(&text, columns)));
     if matches!(machine.answer, Some(Ok(_))) {
-        let title =
-            "GPU MODEL             BUSY HISTORY    TENSOR   MEMORY, GB    POWER, W  HEAT   CLOCK";
-        lines.push(format!("{REVERSE}{:<columns$}", plain(title, columns)));
+        let title = format!(
+            "GPU {:<16} {:>5} {:<room$} {:>6} {:>12} {:>11} {:>5} {:>7}",
+            "MODEL",
+            "BUSY",
+            "HISTORY",
+            "TENSOR",
+            "MEMORY, GB",
+            "POWER, W",
+            "HEAT",
+            "CLOCK",
+            room = history(columns),
+        );
+        lines.push(format!("{REVERSE}{:<columns$}", plain(&title, columns)));
     }
+}
+
+/// Columns of the history: what the other columns leave, 73.
+fn history(columns: usize) -> usize {
+    columns.saturating_sub(73).clamp(7, 70)
+}
+
+/// A row of an instance of MIG, below its GPU's.
+fn of_instance(gpu: &Gpu, one: &Instance, columns: usize) -> String {
+    let value = |metric| one.values.get(metric);
+    let name = format!("{}:{} {}", gpu.index, one.gpu_instance, one.profile);
+    let memory = format!(
+        "{}/{}",
+        shown(value(Metric::MemoryUsed), 1e-9, ""),
+        shown(value(Metric::MemoryTotal), 1e-9, "")
+    );
+    let text = format!(
+        "  {:<18} {:>5} {:<room$} {:>6} {memory:>12}",
+        plain(&name, 18),
+        shown(value(Metric::SmActive), 100.0, "%"),
+        "",
+        shown(value(Metric::Tensor), 100.0, "%"),
+        room = history(columns),
+    );
+    plain(&text, columns)
 }
 
 fn of_gpu(gpu: &Gpu, past: &[f64], columns: usize) -> String {
@@ -132,7 +189,7 @@ fn of_gpu(gpu: &Gpu, past: &[f64], columns: usize) -> String {
     let busy = value(Metric::Graphics).or_else(|| value(Metric::Utilization));
     // The product's name is the same everywhere; what tells cards apart comes first.
     let model = gpu.model.trim_start_matches("NVIDIA ");
-    let room = 10 + columns.saturating_sub(84).min(60);
+    let room = history(columns);
     let newest = past.len().saturating_sub(room);
     let history: String = past.iter().skip(newest).map(|busy| bar(*busy)).collect();
     let of = |used: Option<f64>, all: Option<f64>, by: f64| {
@@ -175,7 +232,7 @@ fn findings(now: &Now, columns: usize, lines: &mut Vec<String>) {
 }
 
 /// Processes as rows, sorted and filtered.
-fn processes(machines: &[Machine], state: &State) -> Vec<String> {
+fn processes(machines: &[Machine], state: &State, columns: usize) -> Vec<String> {
     let mut all: Vec<(String, &Gpu, &Process)> = Vec::new();
     for machine in machines {
         let Some(Ok(now)) = &machine.answer else { continue };
@@ -197,21 +254,32 @@ fn processes(machines: &[Machine], state: &State) -> Vec<String> {
         let cells = of_process(gpu, process);
         let cell = |at: usize, most: usize| plain(cells.get(at).map_or("", String::as_str), most);
         let name = if several { format!("{:<16} ", plain(name, 16)) } else { String::new() };
-        let what = match cell(5, 40) {
-            image if image == "-" => cell(6, 40),
-            image => format!("{image} / {}", cell(6, 40)),
-        };
-        format!(
-            "{name}{:>3} {:>7} {:<10} {:>9} {:<18} {what}",
+        let before = format!(
+            "{name}{:>3} {:>7} {:<10} {:>9} {:<18} ",
             cell(0, 3),
             cell(1, 7),
             cell(2, 10),
             cell(3, 9),
             cell(4, 18)
-        )
+        );
+        // The program is named in any case; of a long image its end says most.
+        let (image, program) = (cell(5, 400), cell(6, 40));
+        let room = columns.saturating_sub(before.chars().count() + program.chars().count() + 3);
+        let what = match (image.chars().count(), &*image) {
+            (_, "-") => program,
+            (long, _) if long <= room => format!("{image} / {program}"),
+            (long, _) if room >= 6 => {
+                let end: String = image.chars().skip(long + 1 - room).collect();
+                format!("…{end} / {program}")
+            }
+            _ => program,
+        };
+        (before + &what, format!("{name} {}", cells.join(" ")))
     };
-    let rows = all.iter().map(row);
-    rows.filter(|row| state.filter.is_empty() || row.contains(&state.filter)).collect()
+    // What is cut off is found as well.
+    let found =
+        |(_, whole): &(String, String)| state.filter.is_empty() || whole.contains(&state.filter);
+    all.iter().map(row).filter(found).map(|(row, _)| plain(&row, columns)).collect()
 }
 
 fn bar(share: f64) -> char {

@@ -1,0 +1,253 @@
+//! What is told of, and when: however far samples are apart, and when what is told of becomes worse.
+
+use std::sync::Arc;
+
+use sconce_monitor::metric::Metric::{self, *};
+use sconce_monitor::metric::Values;
+use sconce_monitor::ports::Port;
+use sconce_monitor::sample::{Event, EventKind, Gpu, Process, Sample};
+use sconce_monitor::watch::{Change, Watch};
+
+const START: u64 = 1_790_000_000_000;
+
+type Row = [(Metric, f64)];
+
+/// Medians of docs/monitor.md: a rank that waits in NCCL, training in FP32, one that waits for its data, memory held.
+const HANG: &Row =
+    &[(Graphics, 1.), (SmActive, 0.182), (SmOccupancy, 0.048), (Dram, 5.6e-6), (Power, 125.)];
+const FP32: &Row = &[
+    (Graphics, 1.),
+    (SmActive, 0.961),
+    (SmOccupancy, 0.203),
+    (Tensor, 0.0328),
+    (Fp32, 0.574),
+    (Dram, 0.204),
+    (Power, 642.),
+];
+const STARVED: &Row =
+    &[(Utilization, 0.16), (Graphics, 0.164), (SmActive, 0.134), (Tensor, 0.13), (Dram, 0.0465)];
+const HELD: &Row = &[(Utilization, 0.), (Graphics, 0.), (SmActive, 0.), (Power, 122.)];
+
+fn gpu(row: &Row) -> Gpu {
+    let mut values = Values::default();
+    let usual = [
+        (Utilization, 1.),
+        (Tensor, 0.),
+        (Fp32, 0.),
+        (Dram, 0.),
+        (PowerLimit, 700.),
+        (PowerDefault, 700.),
+        (Nvlinks, 18.),
+        (NvlinksUp, 18.),
+        (MemoryUsed, 20e9),
+    ];
+    usual.iter().chain(row).for_each(|(metric, value)| values.set(*metric, Some(*value)));
+    Gpu {
+        uuid: "GPU-1".to_owned(),
+        model: "NVIDIA H100 80GB HBM3".to_owned(),
+        processes: Some(vec![Process { pid: 7, ..Process::default() }]),
+        values,
+        ..Gpu::default()
+    }
+}
+
+fn second(mut gpu: Gpu) -> Gpu {
+    (gpu.index, gpu.uuid) = (1, "GPU-2".to_owned());
+    gpu
+}
+
+fn of(gpu: Gpu) -> Sample {
+    Sample { gpus: vec![gpu], sees_processes: true, ..Sample::default() }
+}
+
+/// What is told of, in the order in which it is, each with its second, of samples at these milliseconds.
+fn told(times: impl IntoIterator<Item = u64>, moment: impl Fn(u64) -> Sample) -> Vec<String> {
+    let mut watch = Watch::new(None);
+    let mut all = Vec::new();
+    for at in times {
+        let mut sample = moment(at);
+        sample.at_ms = START + at;
+        for event in &mut sample.events {
+            event.at_ms = START + at;
+        }
+        for change in watch.push(Arc::new(sample)) {
+            if let Change::Begins(one) = change {
+                all.push(format!("{} {} {}", at / 1000, one.severity.word(), one.rule));
+            }
+        }
+    }
+    all
+}
+
+fn rules(told: &[String]) -> Vec<&str> {
+    told.iter().filter_map(|line| line.rsplit(' ').next()).collect()
+}
+
+/// So many milliseconds apart, an hour long (two dozen samples at least), with up to 20 ms of jitter.
+fn every(step: u64) -> impl Iterator<Item = u64> {
+    (0..(3_600_000 / step).max(24)).map(move |at| at * step + at * 7 % 20)
+}
+
+#[test]
+fn loads_are_told_of_however_far_samples_are_apart() {
+    for step in [500, 1_000, 2_000, 4_900, 5_000, 6_000, 10_000, 15_000, 30_000, 60_000] {
+        for (row, rule) in [
+            (HANG, "nccl-hang"),
+            (FP32, "fp32-without-tensor-cores"),
+            (STARVED, "starved"),
+            (HELD, "held-idle"),
+        ] {
+            let told = told(every(step), |_| of(gpu(row)));
+            assert_eq!(rules(&told), [rule], "{step} ms apart: {told:?}");
+        }
+    }
+}
+
+/// Two looks five minutes apart show no hang of two minutes: that it can't be told is said elsewhere.
+#[test]
+fn what_is_too_far_apart_is_no_hang() {
+    for step in [180_000, 300_000, 3_600_000] {
+        assert_eq!(told(every(step), |_| of(gpu(HANG))), [""; 0], "{step} ms apart");
+    }
+}
+
+#[test]
+fn a_gap_is_no_part_of_a_hang() {
+    for (step, before, gap) in
+        [(1_000, 60, 3_600_000), (1_000, 100, 60_000), (10_000, 9, 300_000), (60_000, 2, 1_800_000)]
+    {
+        let times = (0..before + 2).map(|at| at * step + if at < before { 0 } else { gap });
+        assert_eq!(told(times, |_| of(gpu(HANG))), [""; 0], "{gap} ms after {before} of {step}");
+    }
+    // A state that was seen before a gap and after it was not seen for a quarter of a minute.
+    let times = (0..16).map(|at| at * 1_000 + if at < 8 { 0 } else { 3_600_000 });
+    assert_eq!(told(times, |_| of(gpu(&[(NvlinksUp, 17.)]))), [""; 0]);
+}
+
+#[test]
+fn one_moment_of_a_slowdown_is_none_also_where_samples_are_far_apart() {
+    for step in [5_000, 10_000, 20_000, 30_000, 60_000] {
+        let slowed = |at: u64| if at / step == 20 { 128. } else { 0. };
+        assert_eq!(told(every(step), |at| of(gpu(&[(ClockReasons, slowed(at))]))), [""; 0]);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_hastens_nothing() {
+    let times = (0..60).map(|at| if at < 30 { 60_000 + at * 1_000 } else { at * 1_000 });
+    assert_eq!(told(times, |_| of(gpu(HANG))), [""; 0]);
+}
+
+/// Links that are all down: those that were up, and those of a board whose other GPUs have theirs.
+#[test]
+fn all_links_down() {
+    let links = |up: f64| gpu(&[(Utilization, 0.), (NvlinksUp, up), (MemoryUsed, 0.)]);
+    let seconds = || (0..60).map(|at| at * 1_000);
+    let both = |a: Gpu, b: Gpu| Sample { gpus: vec![a, second(b)], ..Sample::default() };
+    let told_of = |moment: &dyn Fn(u64) -> Sample| {
+        let told = told(seconds(), moment);
+        told.iter().filter(|line| line.ends_with("critical nvlink-down")).count()
+    };
+    assert_eq!(told_of(&|at| of(links(if at < 20_000 { 18. } else { 0. }))), 1);
+    let all_go = |at| {
+        let up = if at < 20_000 { 18. } else { 0. };
+        both(links(up), links(up))
+    };
+    assert_eq!(told_of(&all_go), 2);
+    assert_eq!(told_of(&|_| both(links(18.), links(0.))), 1);
+    // Boards without a bridge, and cards of which two have one.
+    assert_eq!(told_of(&|_| both(links(0.), links(0.))), 0);
+    let split = |at| Gpu { mig: at >= 20_000, ..links(if at < 20_000 { 18. } else { 0. }) };
+    assert_eq!(told_of(&|at| both(links(18.), split(at))), 0);
+    let card = |up| Gpu { model: "NVIDIA H100 NVL".to_owned(), ..links(up) };
+    assert_eq!(told_of(&|_| both(card(18.), card(0.))), 0);
+}
+
+/// A lowered limit is nearer to the power of a GPU that rests.
+#[test]
+fn a_hang_under_a_lowered_power_limit() {
+    for limit in [200., 250., 310., 700.] {
+        let told =
+            told(every(1_000).take(200), |_| of(gpu(&[HANG, &[(PowerLimit, limit)]].concat())));
+        assert_eq!(rules(&told), ["nccl-hang"], "{limit} W");
+    }
+}
+
+fn xid(code: u32, line: &str) -> Event {
+    let (uuid, line) = ("GPU-1".to_owned(), line.to_owned());
+    Event { kind: EventKind::Xid, uuid, code: Some(code), line, ..Event::default() }
+}
+
+/// Five bursts within a day are no longer the program's, whether the first is still told of or not.
+#[test]
+fn an_error_that_comes_again_becomes_worse() {
+    let rest = || gpu(&[(Utilization, 0.), (MemoryUsed, 0.)]);
+    for minutes in [10, 14, 16, 60] {
+        let told = told((0..6 * minutes * 6).map(|at| at * 10_000), |at| {
+            let events = if at % (minutes * 60_000) == 0 { vec![xid(13, "")] } else { Vec::new() };
+            Sample { events, ..of(rest()) }
+        });
+        let due = format!("{} critical xid", 4 * minutes * 60);
+        let first = told.iter().find(|line| line.contains("critical"));
+        assert_eq!(first, Some(&due), "every {minutes} minutes: {told:?}");
+    }
+}
+
+/// What the line says of itself: the recovery that is asked for, the kind of an NVLink's error.
+#[test]
+fn errors_are_as_bad_as_their_lines_say() {
+    let bad = |code: u32, line: &str| {
+        let told = told([0, 1_000], |at| {
+            let events = if at == 0 { vec![xid(code, line)] } else { Vec::new() };
+            Sample { events, ..of(gpu(&[(Utilization, 0.), (MemoryUsed, 0.)])) }
+        });
+        told.first().cloned().unwrap_or_default()
+    };
+    let recovery = |to: &str| {
+        bad(
+            154,
+            &format!(
+                "NVRM: Xid (PCI:0000:18:00): 154, pid=1, name=a, GPU recovery action changed from 0x1 (GPU Reset Required) to {to}"
+            ),
+        )
+    };
+    assert_eq!(recovery("0x0 (None)"), "0 note xid");
+    assert_eq!(recovery("0x1 (GPU Reset Required)"), "0 critical xid");
+    assert_eq!(recovery("0x2 (Node Reboot Required)"), "0 critical xid");
+    assert_eq!(recovery("0x3 (Drain P2P)"), "0 critical xid");
+    assert_eq!(bad(154, ""), "0 critical xid");
+    let link = |kind: &str, words: &str| {
+        bad(
+            149,
+            &format!(
+                "NVRM: Xid (PCI:0000:18:00): 149, NETIR_LINK_EVT  {kind}  XC0 i0 Link 00 ({words} 0x0)"
+            ),
+        )
+    };
+    assert_eq!(link("Fatal", "0x004505c6 0x00000000"), "0 critical xid");
+    assert_eq!(link("Nonfatal", "0xffffffff 0x00000000"), "0 note xid");
+    assert_eq!(link("Nonfatal", "0x004505c6 0x00000000"), "0 warning xid");
+    assert_eq!(link("Fatal", "0xffffffff 0x00000000"), "0 critical xid");
+    // NVML's event has no line: which of them it is can't be known.
+    assert_eq!(bad(149, ""), "0 warning xid");
+}
+
+/// An adapter that does not count how often its link went down: that the port was active is enough.
+#[test]
+fn a_port_without_a_count_goes_down() {
+    let port = |state: &str| Port {
+        device: "bnxt_re0".to_owned(),
+        port: 1,
+        state: state.to_owned(),
+        ..Port::default()
+    };
+    let moment = |first: &'static str| {
+        move |at: u64| {
+            let state = if at < 20_000 { first } else { "DOWN" };
+            Sample { ports: vec![port(state)], ..Sample::default() }
+        }
+    };
+    let seconds = || (0..60).map(|at| at * 1_000);
+    assert_eq!(told(seconds(), moment("ACTIVE")), ["45 critical infiniband-down"]);
+    assert_eq!(told(seconds(), moment("DOWN")), [""; 0]);
+}
