@@ -29,6 +29,13 @@ impl fmt::Display for WantedGpu {
     }
 }
 
+impl WantedGpu {
+    /// The first driver that runs any GPU of its capability, where that is known.
+    pub fn oldest_driver(&self) -> Option<&'static DriverVersion> {
+        self.capability.row()?.first_driver.as_ref()
+    }
+}
+
 /// The GPU that a name or a capability stands for.
 pub(crate) fn wanted_gpu(name: &str) -> Result<WantedGpu, UnknownName> {
     if let Ok(capability) = name.parse::<Capability>() {
