@@ -158,10 +158,17 @@ impl fmt::Display for Reason {
                 let has: Vec<_> = has.iter().map(ToString::to_string).collect();
                 write!(f, "its {machine} wheel has no code for {gpu}; it has {}", has.join(", "))
             }
-            Self::OldDriver { driver, cuda, floor } => write!(
-                f,
-                "built with CUDA {cuda}, which needs driver {floor} or newer; the driver is {driver}"
-            ),
+            Self::OldDriver { driver, cuda, floor } => {
+                write!(
+                    f,
+                    "built with CUDA {cuda}, which needs driver {floor} or newer; the driver is {driver}"
+                )?;
+                // A branch without more: some of it may be new enough.
+                match driver.branch() == floor.branch() && !driver.as_str().contains('.') {
+                    true => f.write_str(", which is read as the first of its branch"),
+                    false => Ok(()),
+                }
+            }
             Self::NoNvcc { cuda } => write!(
                 f,
                 "flavour \"devel\" needs nvcc, and NVIDIA's wheels for CUDA {} have none",

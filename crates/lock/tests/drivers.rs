@@ -97,3 +97,21 @@ fn a_driver_that_is_older_than_what_has_code() {
         the newest torch that driver 470.82.01 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
     );
 }
+
+/// A branch alone may be older than the floor in it.
+#[test]
+fn a_branch_without_a_release() {
+    let said = |driver: &str| {
+        let text = format!("[environment]\ntorch = '2.15.0'\ndriver = '{driver}'");
+        let spec = Spec::parse(&text).unwrap();
+        let locked = resolve(&spec, &host(None), Previous::NONE, &mut World::default());
+        locked.map_or_else(|error| error.to_string(), |_| "locked".to_owned())
+    };
+    let floor = "needs driver 580.65.06 or newer; the driver is";
+    assert!(
+        said("580").ends_with(&format!("{floor} 580, which is read as the first of its branch"))
+    );
+    assert!(said("580.1").ends_with(&format!("{floor} 580.1")));
+    assert!(said("575").ends_with(&format!("{floor} 575")));
+    assert_eq!(said("581"), "locked");
+}
