@@ -33,6 +33,8 @@ impl Resolution<'_> {
     /// The first of these packages that all can be had with, but for what the user asks of its version.
     pub(super) fn loosened(&mut self, packages: Vec<(String, Candidate)>) -> Option<Loosened> {
         packages.into_iter().find_map(|(package, candidate)| {
+            // What was asked on the way here must not keep a way out from being found.
+            self.questions = 0;
             let bound = self.own_bound(&package, &candidate)?;
             let (release, torch) = self.newest_beside_any(&package, &candidate)?;
             Some(Loosened { bound, release, torch })
