@@ -333,7 +333,9 @@ fn a_torchao_that_an_old_torch_can_import() {
         lock(&spec, &mut world)
     };
     let needs = "which its metadata does not say, and torch is";
-    for (torch, bound, older) in [("2.7.1", "2.10", "0.17.0"), ("2.5.1", "2.6", "0.12.0")] {
+    for (torch, bound, older) in
+        [("2.7.1", "2.10", "0.17.0"), ("2.6.0", "2.7", "0.16.0"), ("2.5.1", "2.6", "0.12.0")]
+    {
         let (now, explanation) = locked(torch, "torchao", older).unwrap();
         assert_eq!(version(&now, "torchao"), older);
         let words =

@@ -223,6 +223,8 @@ pub fn bytes_in_words(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{bytes_in_words, how_far};
 
     #[test]
