@@ -29,6 +29,13 @@ impl fmt::Display for WantedGpu {
     }
 }
 
+impl WantedGpu {
+    /// The first driver that runs any GPU of its capability, where that is known.
+    pub fn oldest_driver(&self) -> Option<&'static DriverVersion> {
+        self.capability.row()?.first_driver.as_ref()
+    }
+}
+
 /// The GPU that a name or a capability stands for.
 pub(crate) fn wanted_gpu(name: &str) -> Result<WantedGpu, UnknownName> {
     if let Ok(capability) = name.parse::<Capability>() {
@@ -151,10 +158,17 @@ impl fmt::Display for Reason {
                 let has: Vec<_> = has.iter().map(ToString::to_string).collect();
                 write!(f, "its {machine} wheel has no code for {gpu}; it has {}", has.join(", "))
             }
-            Self::OldDriver { driver, cuda, floor } => write!(
-                f,
-                "built with CUDA {cuda}, which needs driver {floor} or newer; the driver is {driver}"
-            ),
+            Self::OldDriver { driver, cuda, floor } => {
+                write!(
+                    f,
+                    "built with CUDA {cuda}, which needs driver {floor} or newer; the driver is {driver}"
+                )?;
+                // A branch without more: some of it may be new enough.
+                match driver.branch() == floor.branch() && !driver.as_str().contains('.') {
+                    true => f.write_str(", which is read as the first of its branch"),
+                    false => Ok(()),
+                }
+            }
             Self::NoNvcc { cuda } => write!(
                 f,
                 "flavour \"devel\" needs nvcc, and NVIDIA's wheels for CUDA {} have none",

@@ -386,8 +386,8 @@ impl Error {
                     .into(),
             ),
             Self::Beside(beside) if !beside.instead.is_empty() => Some(format!(
-                "do without it (`exclude = [\"{}\"]` under [environment]), or name the older versions that you want",
-                beside.package
+                "do without it (`exclude = [\"{}\"]` under [environment]{}), or name the older versions that you want",
+                beside.package, beside.and_who_needs_it()
             )),
             Self::Beside(beside) => Some(beside.ways_out()),
             Self::Resolver { .. }
@@ -441,6 +441,21 @@ pub struct Beside {
     pub others: Vec<(String, String)>,
     /// What else would be years older with a torch that it fits.
     pub instead: Vec<String>,
+    /// The user's own requirement without which all of it can be had.
+    pub loosened: Option<Loosened>,
+    /// What of the set needs that package.
+    pub needed_by: Vec<String>,
+}
+
+/// A requirement of the user's own, and what there is without it.
+#[derive(Debug, Clone)]
+pub struct Loosened {
+    /// "ctranslate2<4.5".
+    pub bound: String,
+    /// "ctranslate2 4.8.5".
+    pub release: String,
+    /// The torch that it fits.
+    pub torch: String,
 }
 
 impl Beside {
@@ -458,16 +473,28 @@ impl Beside {
         for (release, torch) in &self.releases {
             ways.push(format!("ask for {release}, which fits torch {torch}"));
         }
+        if let Some(Loosened { bound, release, torch }) = &self.loosened {
+            ways.push(format!("loosen `{bound}`: {release} fits torch {torch}"));
+        }
         if let Some(cuda) = self.cuda {
             ways.push(format!("say `cuda = \"{cuda}\"`, for which there is a build of this torch"));
         }
         if ways.is_empty() {
             ways.push(format!(
-                "no release of {} is known that fits torch {}; `exclude = [\"{}\"]` under [environment] leaves it out",
-                self.package, self.torch, self.package
+                "no release of {} is known that fits torch {}; `exclude = [\"{}\"]` under [environment] leaves it out{}",
+                self.package, self.torch, self.package, self.and_who_needs_it()
             ));
         }
         ways.join("; or ")
+    }
+
+    /// ", and faster-whisper 1.2.0 needs it"
+    fn and_who_needs_it(&self) -> String {
+        match self.needed_by.as_slice() {
+            [] => String::new(),
+            [one] => format!(", and {one} needs it"),
+            some => format!(", and {} need it", some.join(", ")),
+        }
     }
 }
 

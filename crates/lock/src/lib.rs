@@ -50,7 +50,7 @@ pub use document::{
     VERSION, Wheel,
 };
 pub use edit::{add, package_of, remove};
-pub use error::{Beside, Error, Place};
+pub use error::{Beside, Error, Loosened, Place};
 pub use explain::{Choice, Explanation, Refused};
 pub use foresee::foresee;
 pub use image_name::image_name_of;

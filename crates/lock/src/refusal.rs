@@ -27,6 +27,19 @@ pub(crate) fn no_torch(request: &Request, refused: &[(&'static Release, Reason)]
             hint: hint(request, newest, reason),
         };
     }
+    // What has code for all of the GPUs and is refused for its CUDA: a newer driver alone would do.
+    let of_driver = |(_, reason): &&(_, Reason)| matches!(reason, Reason::OldDriver { .. });
+    if let Some((release, reason)) = refused.iter().find(of_driver)
+        && !std::ptr::eq(*release, *newest)
+        && !request.gpus.is_empty()
+    {
+        let message = format!(
+            "torch {}, the newest with code for {}: {reason}",
+            release.version,
+            named(&request.gpus)
+        );
+        return Error::NoTorch { message, refused: told, hint: hint(request, release, reason) };
+    }
     if let Some(message) = together(request) {
         let hint = Some("make an environment for each, or leave one out".to_owned());
         return Error::NoTorch { message, refused: told, hint };
@@ -59,9 +72,16 @@ fn unknown_version(request: &Request) -> Error {
     }
 }
 
+/// "1080TI (sm_61) and H100 (sm_90)"
+fn named(gpus: &[WantedGpu]) -> String {
+    let named: Vec<_> = gpus.iter().map(ToString::to_string).collect();
+    named.join(" and ")
+}
+
 /// GPUs that each have a torch and no torch in common.
 fn together(request: &Request) -> Option<String> {
-    if request.gpus.len() < 2 {
+    // One that is taken only where it is asked for may serve all of them.
+    if request.gpus.len() < 2 || old_release(request).is_some() {
         return None;
     }
     let served = |gpu: &WantedGpu| {
@@ -73,11 +93,24 @@ fn together(request: &Request) -> Option<String> {
             .collect();
         match (fits.first(), fits.last()) {
             (Some(first), Some(last)) => format!("{gpu} is served by {first} to {last}"),
-            _ => format!("{gpu} is served by none"),
+            _ => match (old(&alone), &request.driver) {
+                (Some(old), _) => format!("{gpu} is served by {} and older", old.version),
+                (None, Some(driver)) if runs_with_another_driver(&alone) => {
+                    format!("{gpu} is served by none that driver {driver} runs")
+                }
+                _ => format!("{gpu} is served by none"),
+            },
         }
     };
     let each: Vec<_> = request.gpus.iter().map(served).collect();
     Some(format!("no release serves all of these GPUs: {}", each.join("; ")))
+}
+
+/// Whether a release would fit with a driver that is new enough.
+fn runs_with_another_driver(request: &Request) -> bool {
+    let open = Request { driver: None, ..request.clone() };
+    let mut releases = sconce_facts::releases().iter();
+    releases.any(|release| consider(release, &open, false).is_ok())
 }
 
 /// What would make a release fit.
@@ -92,6 +125,9 @@ pub(crate) fn hint(
             Some(other.or_else(|| old_release(request)).unwrap_or_else(|| {
                 format!("no torch from PyPI has code for {gpu} and is what else is asked for")
             }))
+        }
+        Reason::OldDriver { .. } if gpu_without_driver(request).is_some() => {
+            gpu_without_driver(request)
         }
         Reason::OldDriver { floor, .. } => Some(match other_release(request) {
             Some(other) => format!("{other}; or a driver from {floor} on"),
@@ -126,6 +162,18 @@ pub(crate) fn hint(
     }
 }
 
+/// A GPU that no torch runs on with the driver, as that does not know its generation.
+fn gpu_without_driver(request: &Request) -> Option<String> {
+    let driver = request.driver.as_ref()?;
+    let needs = |gpu: &WantedGpu| gpu.oldest_driver().filter(|oldest| driver < *oldest);
+    let (oldest, gpu) = request
+        .gpus
+        .iter()
+        .filter_map(|gpu| Some((needs(gpu)?, gpu)))
+        .max_by_key(|(oldest, _)| *oldest)?;
+    Some(format!("a driver from {oldest} on: no older one runs {gpu}, whatever the torch"))
+}
+
 /// The releases that fit when the version is left open, those among them that are taken only where they are asked for.
 fn other_release(request: &Request) -> Option<String> {
     let newest = Request { torch: TorchRequest::Newest, ..request.clone() };
@@ -151,14 +199,18 @@ fn other_release(request: &Request) -> Option<String> {
 
 /// The newest of the releases that are taken only where they are asked for, if one fits.
 fn old_release(request: &Request) -> Option<String> {
+    let found = old(request)?;
+    Some(format!("the newest torch that fits is torch = \"{}\"", found.version))
+}
+
+fn old(request: &Request) -> Option<&'static Release> {
     let fits = |release: &'static Release| {
         let exactly = format!("=={}", release.version).parse().ok()?;
         let open = Request { torch: TorchRequest::Versions(exactly), ..request.clone() };
         consider(release, &open, false).ok()
     };
     let mut old = sconce_facts::releases().iter().filter(|release| release.asked).rev();
-    let found = old.find(|release| fits(release).is_some())?;
-    Some(format!("the newest torch that fits is torch = \"{}\"", found.version))
+    old.find(|release| fits(release).is_some())
 }
 
 /// The newest release that a driver runs, in a build on PyTorch's own index for an older CUDA.

@@ -15,6 +15,7 @@ mod install;
 mod keep;
 mod left;
 mod libraries;
+mod loosen;
 mod newest;
 mod numpy;
 mod old_torch;

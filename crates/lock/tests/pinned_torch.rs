@@ -319,3 +319,30 @@ fn the_first_torch_that_fits() {
     let (now, _) = lock(spec, &mut World::default()).unwrap();
     assert_eq!(version(&now, "torch"), "2.0.1+cu118");
 }
+
+/// torchao takes names from torch that older ones do not have, and its metadata does not name torch.
+#[test]
+fn a_torchao_that_an_old_torch_can_import() {
+    let locked = |torch: &str, asked: &str, older: &'static str| {
+        let mut world = World {
+            versions: [("torchao", "0.18.0")].into(),
+            older: [("torchao", older)].into(),
+            ..World::default()
+        };
+        let spec = format!("[environment]\nrequirements = ['torch=={torch}', '{asked}']");
+        lock(&spec, &mut world)
+    };
+    let needs = "which its metadata does not say, and torch is";
+    for (torch, bound, older) in
+        [("2.7.1", "2.10", "0.17.0"), ("2.6.0", "2.7", "0.16.0"), ("2.5.1", "2.6", "0.12.0")]
+    {
+        let (now, explanation) = locked(torch, "torchao", older).unwrap();
+        assert_eq!(version(&now, "torchao"), older);
+        let words =
+            format!("torchao 0.18.0 was not taken: it needs torch>={bound}, {needs} {torch}");
+        assert_eq!(notes(&explanation), [words]);
+    }
+    let (now, explanation) = locked("2.10.0", "torchao", "0.17.0").unwrap();
+    assert_eq!(version(&now, "torchao"), "0.18.0");
+    assert_eq!(notes(&explanation), [""; 0]);
+}

@@ -13,6 +13,7 @@ use crate::source::SOURCE;
 const LAST_BEFORE_4: [u64; 3] = [3, 20, 3];
 
 /// Why a module can't be imported with a release of protobuf, and with which one it can.
+#[derive(Debug)]
 struct Fault {
     why: String,
     /// What asks for a protobuf that it fits: ">=6.31.1".

@@ -81,9 +81,22 @@ pub(crate) fn request(
             }
             explanation.note(what);
         }
-        if let (Some(first), Some(driver)) = (&gpu.first_driver, &driver)
-            && driver < first
-        {
+        let Some(driver) = &driver else { continue };
+        let listed = gpu.first_driver.as_ref().filter(|first| driver < *first);
+        if let Some(oldest) = gpu.oldest_driver().filter(|oldest| driver < *oldest) {
+            let what =
+                format!("{gpu} needs driver {oldest} or newer, and this is for driver {driver}");
+            if matches!(environment.driver, DriverRequest::Version(_)) {
+                let hint = match listed.filter(|listed| *listed > oldest) {
+                    Some(listed) => format!(
+                        "take driver {listed} or newer, the first that lists it, or leave that GPU out"
+                    ),
+                    None => format!("take driver {oldest} or newer, or leave that GPU out"),
+                };
+                return Err(refuse(what, &hint));
+            }
+            explanation.note(what);
+        } else if let Some(first) = listed {
             explanation.note(format!(
                 "driver {driver} may not know {}: the first open driver that lists it is {first}",
                 gpu.label

@@ -55,9 +55,9 @@ impl Misfit {
 }
 
 /// The set itself.
-struct Unfit {
-    candidate: Candidate,
-    wheels: Vec<Wheel>,
+pub(super) struct Unfit {
+    pub candidate: Candidate,
+    pub wheels: Vec<Wheel>,
 }
 
 /// What a file wants of the torch beside it.
@@ -146,10 +146,12 @@ impl Resolution<'_> {
                             Some((_, misfit)) => self.older_for(&misfit.wheels, &found.wheels),
                             None => Vec::new(),
                         };
-                        if let Some((Error::Beside(beside), _)) = misfit
+                        if let Some((Error::Beside(beside), set)) = misfit
                             && !instead.is_empty()
                         {
-                            return Err(Error::Beside(Box::new(Beside { instead, ..*beside })));
+                            let needed_by = self.needing(&beside.package, &set);
+                            let beside = Beside { instead, needed_by, ..*beside };
+                            return Err(Error::Beside(Box::new(beside)));
                         }
                         let moved = found.candidate.base != head.base;
                         self.moved = moved.then_some(Moved::Needed);
@@ -209,11 +211,14 @@ impl Resolution<'_> {
             left.remove_first(group.len());
         }
         Err(match misfit {
-            Some((Error::Beside(_), _)) => {
-                let first = misfits.first().map(|(.., candidate)| *candidate);
-                if let Some(first) = first
-                    && let Some(found) = self.fitted(first)?
-                {
+            Some((Error::Beside(_), set)) => {
+                // What goes with each torch may keep away the one that another package fits.
+                for candidate in self.worth_trying(&misfits) {
+                    let Some(found) = self.fitted(candidate)? else { continue };
+                    if !self.older_for(&set.wheels, &found.wheels).is_empty() {
+                        self.held.clear();
+                        continue;
+                    }
                     // It is taken after all.
                     let version = &found.candidate.release.version;
                     let untrue = format!("torch {version} was not taken");
@@ -221,7 +226,7 @@ impl Resolution<'_> {
                     told.retain(|one| one.what != format!("torch {version}"));
                     return self.take(found, told);
                 }
-                self.nothing_fits(misfits)
+                self.nothing_fits(misfits, &set)
             }
             Some((misfit, _)) => misfit,
             None => {
@@ -330,6 +335,8 @@ impl Resolution<'_> {
                 releases: Vec::new(),
                 others: Vec::new(),
                 instead: Vec::new(),
+                loosened: None,
+                needed_by: Vec::new(),
             }));
             let beside = Some(Fit { package, file, wants, fixed, always });
             return Ok(Try::Misfit(Misfit {

@@ -10,7 +10,7 @@ use super::group::range;
 use super::libraries::opens;
 use super::overlaps::name_of;
 use super::releases::releases;
-use super::torch::Try;
+use super::torch::{Try, Unfit};
 use super::{MOST_QUESTIONS, Resolution};
 use crate::candidate::{Candidate, Request, candidates, consider};
 use crate::document::Wheel;
@@ -25,27 +25,43 @@ const RELEASES: usize = 63;
 const NEWEST: usize = 3;
 
 /// Packages that keep torches away of which an error speaks.
-const MOST: usize = 3;
+pub(super) const MOST: usize = 3;
 
 impl Resolution<'_> {
     /// The error where no torch is left: what does not fit which torch, and the ways out that were tried and work.
-    pub(super) fn nothing_fits(&mut self, misfits: Vec<(Box<Beside>, Wants, Candidate)>) -> Error {
-        let mut misfits = misfits.into_iter().take(MOST);
-        let Some((mut first, wants, candidate)) = misfits.next() else {
+    pub(super) fn nothing_fits(
+        &mut self,
+        misfits: Vec<(Box<Beside>, Wants, Candidate)>,
+        set: &Unfit,
+    ) -> Error {
+        let mut misfits: Vec<_> = misfits.into_iter().take(MOST).collect();
+        if misfits.is_empty() {
             return self.unsatisfiable(Vec::new(), Vec::new());
-        };
+        }
+        let (mut first, wants, candidate) = misfits.remove(0);
         // Where the version of torch is open, all of them were tried.
         if self.spec.environment.torch != TorchRequest::Newest {
             self.index.looking_for(&format!("a torch that {} fits", first.package));
             first.fits = self.torch_that_has(&wants);
         }
         let mut releases = Vec::from_iter(self.release_that_fits(&first.package, &candidate));
-        if releases.is_empty() && wants == Wants::NoTorch {
+        if releases.is_empty() {
+            let others = misfits.iter().map(|(other, _, beside)| (other.package.clone(), *beside));
+            let all = std::iter::once((first.package.clone(), candidate)).chain(others);
+            first.loosened = self.loosened(all.collect());
+        }
+        if releases.is_empty() && first.loosened.is_none() && wants == Wants::NoTorch {
             releases.extend(self.newest_beside_any(&first.package, &candidate));
         }
         for (other, _, candidate) in misfits {
-            releases.extend(self.release_that_fits(&other.package, &candidate));
+            // Without that bound all of it can be had.
+            if first.loosened.is_none() {
+                releases.extend(self.release_that_fits(&other.package, &candidate));
+            }
             first.others.push((other.torch, other.message));
+        }
+        if releases.is_empty() && first.loosened.is_none() {
+            first.needed_by = self.needing(&first.package, set);
         }
         first.releases = releases;
         Error::Beside(first)
@@ -153,7 +169,11 @@ impl Resolution<'_> {
     }
 
     /// The newest release of a package, where it fits the newest torch of another CUDA major; and that torch.
-    fn newest_beside_any(&mut self, package: &str, but: &Candidate) -> Option<(String, String)> {
+    pub(super) fn newest_beside_any(
+        &mut self,
+        package: &str,
+        but: &Candidate,
+    ) -> Option<(String, String)> {
         let open = Request { torch: TorchRequest::Newest, ..self.request.clone() };
         let (all, _) = candidates(&open);
         let mut seen: Vec<Option<u16>> = vec![but.cuda.map(|cuda| cuda.major)];
@@ -164,7 +184,9 @@ impl Resolution<'_> {
             }
             seen.push(major);
             let candidate = candidate.on(but.base, &self.request).unwrap_or(candidate);
-            if let Some(newest) = self.fits(package, (package, None), &candidate) {
+            let newest = self.fits(package, (package, None), &candidate);
+            if let Some(newest) = newest.or_else(|| self.fits_with_others_held(package, candidate))
+            {
                 return Some((newest, candidate.release.version.clone()));
             }
         }
