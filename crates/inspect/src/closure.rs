@@ -74,6 +74,7 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
         }
         let mut process = Process::default();
         loader.load(&mut process, root);
+        by_path.load_first(&mut process, root);
         builds.take(loader, &process, &torch);
         note_missing(loader, &by_path, &process, &torch, false, &mut absent);
         bindings.take(&process, &torch);

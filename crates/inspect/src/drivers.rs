@@ -4,7 +4,7 @@
 //! statically: then the names of other CUDA libraries, the notes of the tools that made the GPU code
 //! and the PTX say it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sconce_facts::{CudaVersion, Floor};
 use serde::Serialize;
@@ -148,9 +148,22 @@ fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
                 None => !by_cuda.is_one_of_several(library),
             }
     };
+    let asked: BTreeSet<&str> = libraries.iter().flat_map(asks).collect();
+    let of_this: BTreeSet<String> = libraries
+        .iter()
+        .map(|library| library.soname())
+        .filter(|soname| names::cuda_major(soname) == Some(major))
+        .map(names::stem)
+        .collect();
+    // One that nobody asks for, beside the one of this CUDA that they do: a package that is left over.
+    let is_left_over =
+        |soname: &str| !asked.contains(soname) && of_this.contains(&names::stem(soname));
     let found = libraries.iter().filter(own).filter_map(|library| {
         // Under another name it is some package's own copy.
         let is_nvidias = [library.soname(), library.name()].into_iter().all(names::is_of_nvidia);
+        if is_nvidias && is_left_over(library.soname()) {
+            return None;
+        }
         let own = match is_nvidias {
             true => names::cuda_major(library.soname())
                 .or_else(|| release(library).map(|release| release.major))?,
@@ -167,6 +180,12 @@ fn newer(libraries: &[Library], by_cuda: &ByCuda, major: u16) -> Vec<Newer> {
         (a, two.cuda_major, &one.library).cmp(&(b, one.cuda_major, &two.library))
     });
     found.into_iter().map(|(_, newer)| newer).collect()
+}
+
+/// The names that it is linked with or opens.
+fn asks(library: &Library) -> impl Iterator<Item = &str> {
+    let needed = library.dynamic.iter().flat_map(|dynamic| &dynamic.needed);
+    needed.chain(&library.opens).map(String::as_str)
 }
 
 /// The CUDA major that a library shows: by what it is linked with, the tools that made its GPU code, or the names that it

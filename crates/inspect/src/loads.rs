@@ -2,9 +2,10 @@
 //!
 //! Source: the `loads` rows of `data/names.toml`. torch's own are in [`crate::preload`].
 
-use crate::loader::Loader;
+use crate::loader::{Found, Loader, Process};
 use crate::names::{self, Loads};
 use crate::packages::{Contents, release};
+use crate::scan::Library;
 
 /// What packages load by full path.
 pub struct LoadedByPath<'a> {
@@ -29,6 +30,24 @@ impl<'a> LoadedByPath<'a> {
                     .filter(|copy| copy.machine == self.loader.machine())
                     .any(|copy| row.places.iter().any(|place| lies_in(&copy.path, place)))
         })
+    }
+
+    /// Loads into `process`, which begins with the library number `root`, what the package of that one has loaded before it.
+    pub fn load_first(&self, process: &mut Process, root: usize) {
+        let Some(module) = self.loader.library(root) else { return };
+        let rows = self.rows.iter().filter(|row| row.first && is_in(&module.path, &row.folders));
+        for row in rows {
+            let is_one = |library: &Library| {
+                library.dynamic.is_some()
+                    && library.machine == self.loader.machine()
+                    && begins(&row.libraries, library.soname())
+                    && row.places.iter().any(|place| lies_in(&library.path, place))
+            };
+            for (at, _) in self.loader.all().filter(|(_, library)| is_one(library)) {
+                self.loader.open(process, at, Found::Preloaded);
+            }
+        }
+        process.retry();
     }
 
     /// Whether the package of the module at `path` does without the library called `name`.

@@ -203,6 +203,12 @@ pub fn preloads() -> &'static [Preload] {
     &ROWS.preload
 }
 
+/// The packages that bring the same modules as this one, itself among them.
+pub fn same(package: &str) -> &'static [String] {
+    let row = ROWS.same.iter().find(|row| row.names.iter().any(|name| name == package));
+    row.map_or(&[], |row| &row.names)
+}
+
 /// What packages load by full path before their modules ask for it.
 pub fn loads() -> &'static [Loads] {
     &ROWS.loads

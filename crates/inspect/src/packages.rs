@@ -158,7 +158,9 @@ pub fn pin(line: &str) -> Option<(String, &str)> {
         return None;
     }
     let name = name.split('[').next().unwrap_or(name).trim_end_matches(['(', ' ']);
-    Some((normalise(name.trim()), version.trim().trim_end_matches(')').trim()))
+    // `===` compares as text (PEP 440), and is as exact.
+    let version = version.trim_start_matches('=').trim().trim_end_matches(')').trim();
+    Some((normalise(name.trim()), version))
 }
 
 /// A distribution's name as PEP 503 normalises it.

@@ -72,8 +72,9 @@ struct Installed<'a> {
     python: BTreeMap<&'a str, &'a Package>,
     /// The names of all, Debian's among them.
     all: BTreeSet<&'a str>,
-    /// The names of eggs: `x-1.0-py3.12.egg-info/PKG-INFO`, `x-1.0.egg-info`, `x-1.0-py3.12.egg/EGG-INFO/PKG-INFO`.
-    eggs: BTreeSet<String>,
+    /// The names of eggs, and their versions: `x-1.0-py3.12.egg-info/PKG-INFO`, `x-1.0.egg-info`,
+    /// `x-1.0-py3.12.egg/EGG-INFO/PKG-INFO`.
+    eggs: BTreeMap<String, String>,
 }
 
 impl<'a> Installed<'a> {
@@ -88,6 +89,13 @@ impl<'a> Installed<'a> {
     fn get(&self, name: &str) -> Option<&'a Package> {
         self.python.get(name).copied()
     }
+
+    /// The version of a package, or of one that brings the same modules.
+    fn version(&self, name: &str) -> Option<&str> {
+        let others = names::same(name).iter().find_map(|other| self.get(other));
+        let package = self.get(name).or(others).map(|package| package.version.as_str());
+        package.or_else(|| self.eggs.get(name).map(String::as_str).filter(|own| !own.is_empty()))
+    }
 }
 
 fn of_python(contents: &Contents) -> BTreeMap<&str, &Package> {
@@ -96,10 +104,12 @@ fn of_python(contents: &Contents) -> BTreeMap<&str, &Package> {
     packages.map(|package| (package.name.as_str(), package)).collect()
 }
 
-/// The normalised name of an egg that a part of a path names.
-fn egg(part: &str) -> Option<String> {
+/// The normalised name of an egg that a part of a path names, and its version, if it has one.
+fn egg(part: &str) -> Option<(String, String)> {
     let stem = part.strip_suffix(".egg-info").or_else(|| part.strip_suffix(".egg"))?;
-    Some(normalise(stem.split('-').next().unwrap_or(stem)))
+    let mut words = stem.split('-');
+    let name = words.next().unwrap_or(stem);
+    Some((normalise(name), words.next().unwrap_or_default().to_owned()))
 }
 
 /// Requirements of what is judged that nothing meets.
@@ -123,7 +133,7 @@ fn unmet(tree: &Tree, installed: &Installed<'_>, package: &Package, place: &Plac
     for requirement in held(package, place) {
         let Requirement { name, bounds, .. } = &requirement;
         let libraries = names::has_libraries_only(name);
-        let Some(there) = installed.get(name) else {
+        let Some(there) = installed.version(name) else {
             if libraries || is_there(tree, installed, package, name) {
                 continue;
             }
@@ -139,10 +149,10 @@ fn unmet(tree: &Tree, installed: &Installed<'_>, package: &Package, place: &Plac
         };
         // What torch pins, and who pins torch, is looked at with what is known of torch.
         let pins = bounds.starts_with("==") && (package.name == "torch" || name == "torch");
-        if let Some(bound) = requirement.broken_by(&there.version).filter(|_| !pins) {
+        if let Some(bound) = requirement.broken_by(there).filter(|_| !pins) {
             let message = format!(
-                "{} {} asks for {name}{bound}; {} is installed",
-                package.name, package.version, there.version
+                "{} {} asks for {name}{bound}; {there} is installed",
+                package.name, package.version
             );
             out.push(finding(Severity::Warning, package, message, &format!("{name}{bounds}")));
         }
@@ -220,5 +230,5 @@ fn is_there(tree: &Tree, installed: &Installed<'_>, package: &Package, name: &st
     let own = [format!("{site}/{module}.py"), format!("{site}/{module}/__init__.py")];
     own.iter().any(|path| tree.resolve(path.trim_start_matches('/')).is_some())
         || installed.all.contains(format!("python3-{name}").as_str())
-        || installed.eggs.contains(&normalise(name))
+        || installed.eggs.contains_key(&normalise(name))
 }

@@ -322,6 +322,12 @@ pub fn verdict(
     let mut jit = Vec::new();
     let mut gaps = Vec::new();
     for (library, service) in &libraries {
+        // What is for other GPUs alone, as cuSPARSELt is for those with sparse Tensor Cores, nobody misses on this one.
+        let name = names::unmangled(library.soname());
+        let is_for_others = names::from_capability(&name).is_some_and(|from| capability < from);
+        if is_for_others && !core.contains(library.path.as_str()) {
+            continue;
+        }
         let (served, of) = match *service {
             Service::Native => continue,
             Service::Jit { isa } => {

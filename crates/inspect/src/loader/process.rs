@@ -21,7 +21,7 @@ pub enum Found {
     Default,
     /// Named by a path.
     Path,
-    /// Loaded by `import torch` from a folder of sys.path.
+    /// Loaded by torch or another package, by its full path in a folder of sys.path.
     Preloaded,
 }
 
@@ -36,7 +36,7 @@ impl Found {
             Self::Cache => "by ld.so.cache",
             Self::Default => "in a default directory",
             Self::Path => "by its path",
-            Self::Preloaded => "by torch itself, from sys.path",
+            Self::Preloaded => "by its package, from sys.path",
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Table {
     pub(super) cuda: Vec<Cuda>,
     pub(super) preload: Vec<Preload>,
     pub(super) loads: Vec<Loads>,
+    pub(super) same: Vec<Same>,
     pub(super) symbols: Vec<Symbols>,
     pub(super) python: Python,
     pub(super) torch: Names,
@@ -307,9 +308,22 @@ pub struct Loads {
     pub places: Vec<String>,
     /// How their names start.
     pub libraries: Vec<String>,
+    /// Whether all of them are loaded before the package's own modules: then they answer to their names.
+    #[serde(default)]
+    pub first: bool,
     /// Those that the package does without.
     #[serde(default)]
     pub spare: Vec<String>,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Packages that bring the same modules.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Same {
+    /// Their normalised names.
+    pub names: Vec<String>,
     #[serde(rename = "source")]
     _source: String,
 }

@@ -149,3 +149,78 @@ fn another_triton_than_torch_pins() {
         assert_eq!(said, expected, "{triton}: {sentence}");
     }
 }
+
+/// What brings the same modules serves, and an egg says its version in its name.
+#[test]
+fn packages_in_the_place_of_another() {
+    let world = |requires: &str, there: &[(&str, &str)], eggs: &[&str]| {
+        let mut world = World::new();
+        install(&mut world, "torch", "2.5.1", &[], "");
+        install(&mut world, "ultralytics", "8.3.0", &["torch>=1.8", requires], "");
+        for (name, version) in there {
+            install(&mut world, name, version, &[], "");
+        }
+        for egg in eggs {
+            world.file(&format!("{SITE}/{egg}"), b"");
+        }
+        says(&world)
+    };
+    let headless = ("opencv-python-headless", "4.12.0.88");
+    assert_eq!(world("opencv-python>=4.6.0", &[headless], &[]).0, Says::Yes);
+    let (said, sentence) = world("opencv-python>=4.13", &[headless], &[]);
+    assert_eq!(said, Says::InPart, "{sentence}");
+    assert_eq!(world("onnxruntime", &[("onnxruntime-gpu", "1.22.0")], &[]).0, Says::Yes);
+    assert_eq!(world("opencv-python", &[("onnxruntime-gpu", "1.22.0")], &[]).0, Says::InPart);
+    for old in ["sixx-1.16.0.egg-info", "sixx-1.16.0-py3.13.egg-info/PKG-INFO"] {
+        let (said, sentence) = world("sixx>=1.19", &[], &[old]);
+        assert_eq!(said, Says::InPart, "{sentence}");
+        assert!(sentence.contains("sixx>=1.19; 1.16.0 is installed"), "{sentence}");
+        assert_eq!(world("sixx>=1.9", &[], &[old]).0, Says::Yes);
+    }
+    // `===` is as exact as `==`.
+    let mut exact = World::new();
+    install(&mut exact, "torch", "2.5.1", &[], "");
+    install(&mut exact, "x", "1.0", &["torch===2.5.1"], "");
+    assert_eq!(says(&exact).0, Says::Yes, "{}", says(&exact).1);
+}
+
+/// jax opens NVIDIA's libraries by their full paths before its plugin asks for them by name.
+#[test]
+fn libraries_that_jax_has_opened_before() {
+    let world = |version: &str| {
+        let mut world = World { tree: Tree::new(), library_path: None };
+        let names = ["libcusolver.so.11", "libcublas.so.12", "libcudnn.so.9", "libcufft.so.11"];
+        let all = [&names[..], &["libcusparse.so.12", "libcupti.so.12"]].concat();
+        for part in [
+            "graph",
+            "ops",
+            "cnn",
+            "adv",
+            "heuristic",
+            "engines_precompiled",
+            "engines_runtime_compiled",
+        ] {
+            let soname = format!("libcudnn_{part}.so.9");
+            world.site(&format!("nvidia/cudnn/lib/{soname}"), &Library::new(&soname));
+        }
+        let module = Library::new("xla_cuda_plugin.so")
+            .needs(&["libcudart.so.12"])
+            .rpath("$ORIGIN/../../nvidia/cuda_runtime/lib")
+            .code(&[fatbin(&[cubin(90)])]);
+        world.site("jax_plugins/xla_cuda12/xla_cuda_plugin.so", &module);
+        let runtime = "nvidia/cuda_runtime/lib/libcudart.so.12";
+        world.site(runtime, &Library::new("libcudart.so.12"));
+        for name in all {
+            let folder = name.trim_start_matches("lib").split('.').next().unwrap();
+            world.site(
+                &format!("nvidia/{folder}/lib/{name}"),
+                &Library::new(name).runpath("$ORIGIN"),
+            );
+        }
+        let record = "jax_plugins/xla_cuda12/xla_cuda_plugin.so,,\n";
+        install(&mut world, "jax-cuda12-pjrt", version, &[], record);
+        says(&world)
+    };
+    assert_eq!(world("0.12.0.1").0, Says::Yes, "{}", world("0.12.0.1").1);
+    assert_eq!(world("0.5.3").0, Says::No, "{}", world("0.5.3").1);
+}
