@@ -68,7 +68,10 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     closure.findings.extend(one_release::check(loader, &torch, contents));
     let mut static_tls = StaticTls::new(loader, &torch, python);
 
-    for root in roots(loader) {
+    // What those have loaded before is looked at with them, not alone.
+    let mut roots = roots(loader);
+    roots.sort_by_key(|root| !by_path.loads_first(*root));
+    for root in roots {
         if seen.contains(&root) {
             continue;
         }

@@ -32,11 +32,20 @@ impl<'a> LoadedByPath<'a> {
         })
     }
 
+    /// Whether the package of the library number `root` loads others before that one.
+    pub fn loads_first(&self, root: usize) -> bool {
+        let module = self.loader.library(root);
+        module.is_some_and(|module| self.first(module).next().is_some())
+    }
+
+    fn first<'r>(&'r self, module: &'r Library) -> impl Iterator<Item = &'r &'static Loads> {
+        self.rows.iter().filter(|row| row.first && is_in(&module.path, &row.folders))
+    }
+
     /// Loads into `process`, which begins with the library number `root`, what the package of that one has loaded before it.
     pub fn load_first(&self, process: &mut Process, root: usize) {
         let Some(module) = self.loader.library(root) else { return };
-        let rows = self.rows.iter().filter(|row| row.first && is_in(&module.path, &row.folders));
-        for row in rows {
+        for row in self.first(module) {
             let is_one = |library: &Library| {
                 library.dynamic.is_some()
                     && library.machine == self.loader.machine()

@@ -21,7 +21,7 @@ pub fn alerts() -> String {
         ),
         (
             "SconceMonitorDown",
-            "up == 0 and on (instance) max_over_time(sconce_monitor_sample_age_seconds[1h])",
+            "up == 0 and on (instance) max_over_time(sconce_monitor_sample_age_seconds[7d])",
             "A machine whose GPUs were watched does not answer",
             "look whether the machine is up, and the service on it",
         ),

@@ -224,7 +224,7 @@ fn faults() {
     say("row waits", held(1, |_| of(with(RemapPending, 1.))));
     say("row failed", held(1, |_| of(with(RemapFailed, 1.))));
     say("fabric", held(200, |_| of(Gpu { fabric: Some("in-progress".to_owned()), ..healthy() })));
-    say("links", held(60, |_| of(with(NvlinksUp, 17.))));
+    say("links", held(100, |_| of(with(NvlinksUp, 17.))));
     say("no bridge", held(60, |_| of(with(NvlinksUp, 0.))));
     say("link errors", held(100, |second| of(with(NvlinkCrc, second as f64 * 300.))));
     say("lanes", held(60, |_| of(with(PcieLanes, 8.))));

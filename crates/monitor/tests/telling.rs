@@ -142,7 +142,7 @@ fn a_clock_that_is_set_back_hastens_nothing() {
 #[test]
 fn all_links_down() {
     let links = |up: f64| gpu(&[(Utilization, 0.), (NvlinksUp, up), (MemoryUsed, 0.)]);
-    let seconds = || (0..60).map(|at| at * 1_000);
+    let seconds = || (0..180).map(|at| at * 1_000);
     let both = |a: Gpu, b: Gpu| Sample { gpus: vec![a, second(b)], ..Sample::default() };
     let told_of = |moment: &dyn Fn(u64) -> Sample| {
         let told = told(seconds(), moment);
@@ -159,8 +159,34 @@ fn all_links_down() {
     assert_eq!(told_of(&|_| both(links(0.), links(0.))), 0);
     let split = |at| Gpu { mig: at >= 20_000, ..links(if at < 20_000 { 18. } else { 0. }) };
     assert_eq!(told_of(&|at| both(links(18.), split(at))), 0);
-    let card = |up| Gpu { model: "NVIDIA H100 NVL".to_owned(), ..links(up) };
-    assert_eq!(told_of(&|_| both(card(18.), card(0.))), 0);
+    // Boards and cards that the facts have no form of; an A40 has four links.
+    let of_model = |model: &str, all: f64| {
+        let links = |up: f64| {
+            let row = [(Utilization, 0.), (NvlinksUp, up), (Nvlinks, all), (MemoryUsed, 0.)];
+            Gpu { model: model.to_owned(), ..gpu(&row) }
+        };
+        told_of(&|_| both(links(all), links(0.)))
+    };
+    for (model, all) in [
+        ("NVIDIA A800-SXM4-80GB", 8.),
+        ("NVIDIA H20", 18.),
+        ("NVIDIA H100 96GB HBM3", 18.),
+        ("NVIDIA GB300", 18.),
+        ("Tesla V100-SXM2-32GB", 6.),
+    ] {
+        assert_eq!(of_model(model, all), 1, "{model}");
+    }
+    for (model, all) in [
+        ("NVIDIA H100 NVL", 18.),
+        ("NVIDIA H800 PCIe", 12.),
+        ("NVIDIA A100-PCIE-40GB", 12.),
+        ("NVIDIA A800 40GB Active", 8.),
+        ("NVIDIA A40", 4.),
+    ] {
+        assert_eq!(of_model(model, all), 0, "{model}");
+    }
+    // Links that come up late, or after MIG is switched off, are read once a minute.
+    assert_eq!(told_of(&|at| both(links(18.), links(if at < 60_000 { 0. } else { 18. }))), 0);
 }
 
 /// A lowered limit is nearer to the power of a GPU that rests.
@@ -171,6 +197,26 @@ fn a_hang_under_a_lowered_power_limit() {
             told(every(1_000).take(200), |_| of(gpu(&[HANG, &[(PowerLimit, limit)]].concat())));
         assert_eq!(rules(&told), ["nccl-hang"], "{limit} W");
     }
+}
+
+/// Rank 0 works for minutes, in an evaluation or at a checkpoint, and the others wait for it: no hang.
+#[test]
+fn ranks_that_wait_for_one_that_works() {
+    let of_job = |row: &Row| {
+        let process = Process { pid: 7, parent: Some(5), ..Process::default() };
+        Gpu { processes: Some(vec![process]), ..gpu(row) }
+    };
+    let told_of = |first: &Row| {
+        let told = told(every(1_000).take(200), |_| Sample {
+            gpus: vec![of_job(first), second(of_job(HANG))],
+            sees_processes: true,
+            ..Sample::default()
+        });
+        rules(&told).into_iter().filter(|rule| *rule == "nccl-hang").count()
+    };
+    assert_eq!([told_of(FP32), told_of(STARVED)], [0, 0]);
+    // One whose rank sleeps does not, and where all wait all hang.
+    assert_eq!([told_of(HELD), told_of(HANG)], [1, 2]);
 }
 
 fn xid(code: u32, line: &str) -> Event {

@@ -217,6 +217,17 @@ fn libraries_that_jax_has_opened_before() {
                 &Library::new(name).runpath("$ORIGIN"),
             );
         }
+        // Of those some open others of them, which lie elsewhere.
+        let opens = Library::new("libcublasLt.so.12").data(b"\0libnvrtc.so.12\0");
+        world.site("nvidia/cublas/lib/libcublasLt.so.12", &opens.code(&[fatbin(&[cubin(90)])]));
+        // A part of cuDNN that nothing is linked with brings it along.
+        let graph = Library::new("libcudnn_graph.so.9").needs(&["libcublasLt.so.12"]);
+        let graph = graph.runpath("$ORIGIN:$ORIGIN/../../cublas/lib");
+        world.site("nvidia/cudnn/lib/libcudnn_graph.so.9", &graph);
+        let nvrtc = Library::new("libnvrtc.so.12").runpath("$ORIGIN");
+        let builtins = Library::new("libnvrtc-builtins.so.12.6");
+        world.site("nvidia/cuda_nvrtc/lib/libnvrtc-builtins.so.12.6", &builtins);
+        world.site("nvidia/cuda_nvrtc/lib/libnvrtc.so.12", &nvrtc);
         let record = "jax_plugins/xla_cuda12/xla_cuda_plugin.so,,\n";
         install(&mut world, "jax-cuda12-pjrt", version, &[], record);
         says(&world)

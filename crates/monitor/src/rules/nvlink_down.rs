@@ -14,7 +14,8 @@ pub const RULE: Rule = Rule {
     action: "nvidia-smi nvlink -s shows which; reset all GPUs of the machine (fabric manager brings links up); if it stays have board or cables replaced",
     source: "NVIDIA health validation: inactive NVLinks > 0 is critical",
     severity: Severity::Critical,
-    hold: seconds(15),
+    // Links are read once a minute: what they were as the machine came up, or before MIG was switched off, is read anew before.
+    hold: seconds(75),
     clear: seconds(30),
     apart: None,
     alert: Some(
@@ -25,6 +26,10 @@ pub const RULE: Rule = Rule {
 
 /// What `crates/facts/data/gpus.toml` calls cards: NVLinks of theirs are those of a bridge, where they have one.
 const BRIDGED: &str = "PCIe";
+/// Words in the names of cards, for those whose form the facts do not have.
+const CARDS: [&str; 3] = ["PCIE", "NVL", "ACTIVE"];
+/// Links of a GPU on a board: six of V100 SXM2, and more since. Cards whose names have none of those words have four at most (A40).
+const BOARD: f64 = 6.0;
 
 fn check(window: &Window) -> Vec<Seen> {
     each(window, |gpu| {
@@ -39,7 +44,12 @@ fn check(window: &Window) -> Vec<Seen> {
 /// Whether this is a GPU of a board that joins all of its GPUs, and another of them has active links.
 fn beside(window: &Window, gpu: &Gpu) -> bool {
     let form = sconce_facts::gpu(&gpu.model).ok().and_then(|row| row.form.as_deref());
-    let joined = form.is_some_and(|form| form != BRIDGED);
+    let by_name = || {
+        let name = gpu.model.to_ascii_uppercase();
+        !CARDS.iter().any(|word| name.contains(word))
+            && gpu.values.get(Metric::Nvlinks).is_some_and(|all| all >= BOARD)
+    };
+    let joined = form.map_or_else(by_name, |form| form != BRIDGED);
     let linked = |other: &Gpu| other.values.get(Metric::NvlinksUp).is_some_and(|up| up > 0.0);
     joined && window.gpus().iter().any(|other| other.model == gpu.model && linked(other))
 }

@@ -94,7 +94,7 @@ fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
 }
 
 /// The GPUs that answer, by what runs on them, where that is one thing on two or more.
-fn jobs(window: &Window) -> Vec<Vec<&Gpu>> {
+pub(super) fn jobs(window: &Window) -> Vec<Vec<&Gpu>> {
     let mut jobs: BTreeMap<String, Vec<&Gpu>> = BTreeMap::new();
     for gpu in window.gpus().iter().filter(|gpu| gpu.lost.is_none() && gpu.age_ms < 10_000) {
         if let Some(job) = job(gpu) {
