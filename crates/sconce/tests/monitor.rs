@@ -797,13 +797,16 @@ fn alerts_for_prometheus() {
     let fake = fake(&world, &FakeNvml::h100s(1));
     let (code, out, _) = says(&world, &fake, &["monitor", "rules", "--format", "prometheus"]);
     assert_eq!(code, 0);
-    assert!(
-        out.contains(
-            "- alert: GpuNcclHang\n        expr: \"sconce_gpu_graphics_active_ratio > 0.95"
-        ),
-        "{out}"
-    );
-    assert!(out.contains("for: 120s") && out.contains("severity: critical"));
+    let of = |name: &str| {
+        let mut alerts = out.split("- alert: ");
+        alerts.find(|one| one.starts_with(&format!("{name}\n"))).unwrap_or(&out)
+    };
+    let links = of("GpuNvlinkDown");
+    assert!(links.contains("sconce_gpu_nvlinks_up < sconce_gpu_nvlinks"), "{links}");
+    assert!(links.contains("for: 75s") && links.contains("severity: critical"), "{links}");
+    // Which GPUs are of one job the rule alone knows.
+    let hang = of("GpuNcclHang");
+    assert!(hang.contains(r#"expr: "sconce_anomaly{rule=\"nccl-hang\"} == 1""#), "{hang}");
     // An Xid is as bad as its finding says, which is in the series.
     let xid = out.split("- alert: ").find(|one| one.starts_with("GpuXid\n")).unwrap();
     assert!(!xid.contains("severity:"), "{xid}");
