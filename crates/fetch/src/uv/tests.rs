@@ -16,6 +16,14 @@ version = \"1.0\"
 wheels = [{ url = \"https://u:p@files.example.invalid/foo_bar-1.0-py3-none-any.whl\", hashes = { sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" } }]
 ";
 
+/// Written by another process: one that a test beside this one forks would have it open for writing, and then it can't be run.
+fn write_program(path: &Path, text: &str) {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", r#"printf %s "$1" >"$0""#]).arg(path).arg(text);
+    assert!(shell.status().unwrap().success());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A folder with a stand-in for uv.
 struct Bench(tempfile::TempDir, Leads);
 
@@ -37,8 +45,7 @@ impl Bench {
         let path = self.path("bin").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let head = format!("#!/bin/sh\nhere={}\n", self.0.path().display());
-        fs::write(&path, head + script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, &(head + script));
     }
 
     fn options(&self) -> Options<'_> {
@@ -381,8 +388,7 @@ fn no_uv_is_run_that_others_can_have_put_there() {
         let bin = tools.join("uv").join(pinned).join("bin");
         fs::create_dir_all(&bin).unwrap();
         let script = format!("#!/bin/sh\ntouch {}\necho uv 0.13.9\n", bench.path("ran").display());
-        fs::write(bin.join("uv"), script).unwrap();
-        fs::set_permissions(bin.join("uv"), fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&bin.join("uv"), &script);
         bin.join("uv")
     };
     let mode = |path: &Path, mode| {
