@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts jobs that get stuck in known ways on all GPUs of this machine (NCCL) and on four CPUs (Gloo), and says what `sconce hang` says of each.
-# Takes about two minutes; writes all to the folder $OUT (./gpu-hang if not set). Changes no setting of any GPU.
+# The jobs on CPUs take two and a half minutes; writes all to the folder $OUT (./gpu-hang if not set). Changes no setting of any GPU.
 #
 #     scripts/gpu-hang.sh SCONCE PYTHON
 #
@@ -42,7 +42,7 @@ tell() {
 if [ "$gpus" -ge 2 ]; then
     last=$((gpus - 1))
     tell healthy nccl "$gpus" 0 "They do not hang"
-    tell asleep nccl "$gpus" 1 "gpu_hangs.py:29 in fetch_batch"
+    tell asleep nccl "$gpus" 1 "gpu_hangs.py:30 in fetch_batch"
     tell busy nccl "$gpus" 1 "rank $last is at"
     # Of two ranks in two collectives nobody knows which is wrong: both places are named.
     if [ "$gpus" = 2 ]; then
@@ -52,6 +52,6 @@ if [ "$gpus" -ge 2 ]; then
     fi
 fi
 tell healthy gloo 4 0 "They do not hang"
-tell asleep gloo 4 1 "gpu_hangs.py:29 in fetch_batch"
+tell asleep gloo 4 1 "gpu_hangs.py:30 in fetch_batch"
 tell busy gloo 4 1 "rank 3 is at"
 exit "$wrong"

@@ -6,6 +6,7 @@ KIND: healthy, asleep (the last rank sleeps between two steps), busy (one line o
 where the others are in an all-reduce).
 """
 
+import os
 import sys
 import time
 
@@ -14,9 +15,9 @@ import torch.distributed as dist
 
 kind, backend = sys.argv[1:3]
 if backend == "nccl":
-    torch.cuda.set_device(dist.get_node_local_rank() if hasattr(dist, "get_node_local_rank") else 0)
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 dist.init_process_group(backend)
-rank, last = dist.get_rank(), dist.get_rank() == dist.get_world_size() - 1
+last = dist.get_rank() == dist.get_world_size() - 1
 x = torch.ones(1 << 20, device="cuda" if backend == "nccl" else "cpu")
 
 

@@ -348,26 +348,31 @@ impl Error {
         }
     }
 
-    /// The error and all its causes in one line, for the way across a process boundary.
     /// [`Error::Lost`], for what may have been written down as one already.
     pub(crate) fn lost(why: String) -> Self {
         let said = Self::Lost(String::new()).to_string();
         Self::Lost(why.strip_prefix(&said).map_or(why.clone(), str::to_owned))
     }
 
+    /// The error and all its causes in one line, for the way across a process boundary.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text.push_str(": ");
-                text.push_str(&next);
-            }
-            cause = error.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error and all its causes in one line, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Names what was being done when the operating system refused.

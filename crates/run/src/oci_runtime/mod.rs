@@ -35,6 +35,7 @@ pub use exec::Exec;
 pub use features::features;
 pub use log::{Format, Log};
 
+use crate::error::chain;
 use crate::{ids, sealed};
 
 /// The runtime, over the folder with its containers.
@@ -126,19 +127,4 @@ pub fn seal(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Error> 
     let program = sealed::program().doing("copying this program")?;
     Err(crate::os::execute_fd_with(program.as_fd(), &words, &variables))
         .doing("starting the copy of this program")
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
