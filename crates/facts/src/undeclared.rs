@@ -27,6 +27,9 @@ pub struct Undeclared {
     /// Whether its work is on the GPU.
     #[serde(default)]
     pub gpu: bool,
+    /// Whether it can't be imported otherwise, so that without torch nothing uses the GPU.
+    #[serde(default)]
+    pub stops: bool,
 }
 
 impl Undeclared {

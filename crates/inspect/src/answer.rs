@@ -100,6 +100,7 @@ impl Report {
             .or_else(|| self.one_cuda(&asked, verdict))
             .or_else(|| self.libcuda_unknown(&asked))
             .or_else(|| self.undecided())
+            .or_else(|| self.compiler_unknown(&asked))
             .or_else(|| self.alone(&asked))
             .or_else(|| Self::by_name_alone(&asked, verdict))
             .or_else(|| self.in_part(&asked, verdict))
@@ -234,6 +235,11 @@ impl Report {
     fn undecided(&self) -> Option<Answer> {
         let finding = self.findings.iter().find(|finding| finding.undecided)?;
         Some(Answer::cant_tell(words(finding)))
+    }
+
+    /// A compiler that does not know the GPU, and of which all depends.
+    fn compiler_unknown(&self, asked: &Asked<'_>) -> Option<Answer> {
+        compilers::all_with_one_too_old(&self.contents, asked.capability).map(Answer::cant_tell)
     }
 
     /// PTX that is all there is, and that the driver must be able to compile.

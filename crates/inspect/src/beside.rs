@@ -56,8 +56,12 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
             "{} {} needs {name} {words}; {} is installed",
             package.name, package.version, other.version
         );
+        let severity = match row.stops && contents.torch.is_none() {
+            true => Severity::Error,
+            false => Severity::Warning,
+        };
         out.push(
-            Finding::new(Severity::Warning, Kind::VersionMismatch, package.name.clone(), message)
+            Finding::new(severity, Kind::VersionMismatch, package.name.clone(), message)
                 .evidence(["its metadata does not say so: its import does"])
                 .fix(format!("install '{requirement}'"))
                 .gpu(row.gpu),
@@ -75,6 +79,11 @@ fn together(contents: &Contents) -> Vec<Finding> {
         }
         let all: Vec<&Package> =
             row.packages.iter().filter_map(|name| installed(contents, name)).collect();
+        let first = row.packages.first().and_then(|name| installed(contents, name));
+        let since = row.since.as_deref().and_then(release);
+        if first.is_some_and(|first| release(&first.version) < since) {
+            continue;
+        }
         let versions: BTreeSet<Option<Vec<u64>>> =
             all.iter().map(|package| release(&package.version)).collect();
         if versions.len() < 2 {

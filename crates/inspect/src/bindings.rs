@@ -133,6 +133,9 @@ impl<'a> Bindings<'a> {
         // Opened with RTLD_GLOBAL, so that its names are there for all: who has none of torch's libraries may be
         // imported after it.
         libraries.extend(&self.global);
+        for opened in names::opened_before(root.name()) {
+            libraries.extend(self.loader.named(opened));
+        }
         Some(Scope { libraries, outside, torch: with_torch, gpu })
     }
 

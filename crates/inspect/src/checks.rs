@@ -95,55 +95,6 @@ pub fn contents(contents: &Contents) -> Vec<Finding> {
     out
 }
 
-/// Files that a package needs when it works.
-pub fn files(tree: &Tree, contents: &Contents) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for row in names::files() {
-        let installed = contents.packages.iter().filter(|package| package.name == row.package);
-        for package in installed {
-            let site = package.metadata.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let place = |path: &String| match path.strip_prefix('/') {
-                Some(path) => path.to_owned(),
-                None => format!("{site}/{path}").trim_start_matches('/').to_owned(),
-            };
-            let there = |path: &String| match row.program {
-                true => tree.is_program(&place(path)),
-                false => tree.resolve(&place(path)).is_some(),
-            };
-            // A wheel's metadata alone says nothing about its files.
-            if package.files == 0 || row.one_of.iter().any(there) {
-                continue;
-            }
-            // One that is gone is told of with all that are.
-            if row.if_listed && !row.one_of.iter().any(|path| tree.resolve(&place(path)).is_some())
-            {
-                continue;
-            }
-            let name = row.one_of.first().and_then(|path| path.rsplit('/').next()).unwrap_or("");
-            out.push(
-                Finding::new(
-                    Severity::Warning,
-                    Kind::FileMissing,
-                    package.name.clone(),
-                    match row.one_of.iter().find(|path| tree.resolve(&place(path)).is_some()) {
-                        Some(path) => format!(
-                            "{} {}: {path} is there and can't be executed",
-                            package.name, package.version
-                        ),
-                        None => format!("{} {} has no {name}", package.name, package.version),
-                    },
-                )
-                .evidence([format!("seen as: {}", row.fails)])
-                .fix(row.fix.clone().unwrap_or_else(|| {
-                    format!("install {}=={} again", package.name, package.version)
-                }))
-                .gpu(true),
-            );
-        }
-    }
-    out
-}
-
 /// Libraries of the machine that are loaded, but those that every machine has.
 pub fn of_host(libraries: &[Library]) -> Option<Finding> {
     if !libraries.iter().any(|library| library.outside) {

@@ -4,7 +4,7 @@
 //! extension module first, then every other library as Python would open it. What the loader would
 //! not find, or would bind to another file than the one it was built with, is a finding.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::bindings::Bindings;
 use crate::builds::Builds;
@@ -15,7 +15,7 @@ use crate::packages::{Contents, is_python_library};
 use crate::scan::Library;
 use crate::static_tls::StaticTls;
 use crate::tree::Tree;
-use crate::{libcuda, names, one_release, opened, plugins, preload};
+use crate::{drivers, libcuda, names, one_release, opened, plugins, preload};
 
 /// Paths named in one finding; the rest is counted.
 const MAX_EVIDENCE: usize = 6;
@@ -90,8 +90,12 @@ pub fn check(tree: &Tree, loader: &Loader<'_>, contents: &Contents) -> Closure {
     }
     let is_outside = |at: &usize| loader.library(*at).is_some_and(|library| library.outside);
     closure.outside = seen.into_iter().filter(is_outside).collect();
-    let cuda = contents.cuda_major();
+    let libraries: HashMap<&str, &Library> =
+        loader.all().map(|(_, library)| (library.path.as_str(), library)).collect();
     for (name, absent) in absent {
+        let by = absent.by.iter().filter_map(|path| libraries.get(path.as_str()));
+        let own = by.into_iter().find_map(|library| drivers::major(library));
+        let cuda = own.or_else(|| contents.cuda_major());
         closure.findings.push(missing(loader, &builds, &name, absent, cuda, &torch));
     }
     closure.findings.extend(builds.findings(contents));
@@ -227,7 +231,8 @@ fn note_missing(
             continue;
         }
         let spare = by_path.is_spare(&library.path, &missing.name);
-        let optional = of_others || spare || names::is_optional(library.name());
+        let test = names::is_program_of_tests(library.name());
+        let optional = of_others || spare || test || names::is_optional(library.name());
         // A module that lacks anything can't be imported, whatever it is for.
         let module = names::is_module(library.name()) && is_python_library(&library.path);
         let gpu = library.has_gpu_code()

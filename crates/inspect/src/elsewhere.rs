@@ -257,7 +257,11 @@ mod tests {
     }
 
     fn said(tree: &Tree, root: &Path) -> Vec<String> {
-        let host = Host { library_path: String::new(), root: Some(root.to_owned()) };
+        let host = Host {
+            library_path: String::new(),
+            path: std::ffi::OsString::new(),
+            root: Some(root.to_owned()),
+        };
         let findings = check(tree, "venv", Some(&host), &Contents::default());
         findings.into_iter().map(|finding| finding.message).collect()
     }

@@ -23,6 +23,7 @@ mod facts;
 #[cfg(test)]
 mod failures;
 pub mod fatbin;
+mod files;
 pub mod finding;
 #[cfg(test)]
 mod forge;

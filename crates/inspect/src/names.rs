@@ -300,6 +300,17 @@ pub fn is_native(path: &str) -> bool {
         })
 }
 
+/// The SONAMEs of what is there for all when the library in a file of this name is opened.
+pub fn opened_before(name: &str) -> impl Iterator<Item = &'static str> {
+    let rows = ROWS.after.iter().filter(move |row| is_like(&row.library, name));
+    rows.map(|row| row.opened.as_str())
+}
+
+/// Whether a program of this name is there for tests.
+pub fn is_program_of_tests(name: &str) -> bool {
+    ROWS.tests.programs.iter().any(|program| program == name)
+}
+
 /// Whether the file at `path` is there for tests.
 pub fn is_of_tests(path: &str) -> bool {
     path.split('/').rev().skip(1).any(|folder| ROWS.tests.names.iter().any(|name| name == folder))

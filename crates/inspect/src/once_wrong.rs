@@ -4,6 +4,7 @@ mod asked_for;
 mod builds;
 mod by_name;
 mod code;
+mod compiled;
 mod imported;
 mod opened;
 mod other_libcuda;
@@ -237,7 +238,11 @@ fn folders_of_the_machine_in_library_path() {
     let look = |library_path: Option<&str>, on_machine: Option<&str>| {
         let options = Options {
             library_path: library_path.map(str::to_owned),
-            host: on_machine.map(|path| Host { library_path: path.to_owned(), root: None }),
+            host: on_machine.map(|path| Host {
+                library_path: path.to_owned(),
+                path: std::ffi::OsString::new(),
+                root: None,
+            }),
             ..Options::default()
         };
         let report = inspect("venv", &world.tree, &options, &|_, _| {});
@@ -349,7 +354,11 @@ fn what_the_machine_brings_to_a_virtual_environment() {
         names.iter().map(|(a, b, name, path)| (*a, *b, *name, path.as_str())).collect();
     std::fs::write(root.path().join("etc/ld.so.cache"), crate::ldcache::tests::forge(&entries))
         .unwrap();
-    let host = Host { library_path: String::new(), root: Some(root.path().to_owned()) };
+    let host = Host {
+        library_path: String::new(),
+        path: std::ffi::OsString::new(),
+        root: Some(root.path().to_owned()),
+    };
     let answer = |world: &World, host: &Host| {
         let options = Options { host: Some(host.clone()), ..Options::default() };
         let report = inspect("venv", &world.tree, &options, &|_, _| {});

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::{Loader, Process};
 use crate::loads::LoadedByPath;
-use crate::names;
 use crate::packages::Contents;
 use crate::scan::Library;
+use crate::{drivers, names};
 
 /// What the libraries of `process` will look for and not find. `torch` is the process in which torch
 /// is imported: what that has loaded before is there for all.
@@ -79,7 +79,7 @@ fn absent(
         ),
         None => (
             "is nowhere",
-            names::how_to_get(name, contents.cuda_major())
+            names::how_to_get(name, drivers::major(library).or_else(|| contents.cuda_major()))
                 .unwrap_or_else(|| format!("install what brings {name}")),
         ),
     };

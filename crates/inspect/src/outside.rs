@@ -5,6 +5,8 @@
 //! machine's ld.so.cache says. Only what somebody asks for is read, and only what a process then loads counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::elf::Machine;
@@ -29,6 +31,8 @@ const MAX_MATCHES: usize = 64;
 pub struct Host {
     /// Its `LD_LIBRARY_PATH`.
     pub library_path: String,
+    /// Its `PATH`.
+    pub path: OsString,
     /// Where its files are; none where what is inspected may be installed on another machine.
     pub root: Option<PathBuf>,
 }
@@ -37,7 +41,31 @@ impl Host {
     /// This machine; its files count for what is `installed` on it.
     pub fn this(installed: bool) -> Self {
         let library_path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-        Self { library_path, root: installed.then(|| PathBuf::from("/")) }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self { library_path, path, root: installed.then(|| PathBuf::from("/")) }
+    }
+
+    /// Whether it has a file at the absolute `path`.
+    pub fn has_file(&self, path: &str) -> bool {
+        let Some((root, path)) = self.root.as_ref().zip(path.strip_prefix('/')) else {
+            return false;
+        };
+        root.join(path).is_file()
+    }
+
+    /// Whether it has a program at the absolute `path`, or one of that name in its `PATH`.
+    pub fn has_program(&self, path: &str) -> bool {
+        let Some(root) = &self.root else { return false };
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let absolute = path.starts_with('/').then(|| PathBuf::from(path));
+        let in_path = std::env::split_paths(&self.path).map(|folder| folder.join(name));
+        let all = absolute.into_iter().chain(in_path.filter(|place| place.is_absolute()));
+        all.take(MAX_FOLDERS).any(|place| {
+            let place = root.join(place.strip_prefix("/").unwrap_or(&place));
+            place
+                .metadata()
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        })
     }
 
     /// The program that a virtual environment has for Python by a link out of it.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::drivers::{self, Drivers};
 use crate::elf::Machine;
 use crate::fatbin::{Code, Fatbin, Flaw, Tally};
+use crate::files;
 use crate::finding::{Finding, Kind, Severity};
 use crate::loader::Loader;
 use crate::names;
@@ -237,7 +238,7 @@ pub fn inspect(
     let cuda = contents.torch.as_ref().and_then(|torch| torch.cuda.as_deref());
     let gpus = verdict::verdicts(&scan, &machine, floor.as_ref(), cuda);
     findings.extend(checks::contents(&contents));
-    findings.extend(checks::files(tree, &contents));
+    findings.extend(files::check(tree, options, &contents));
     findings.extend(beside::check(tree, whole, &contents, &scan.libraries));
     findings.extend(checks::drivers(&drivers, &scan.libraries));
     findings.extend(checks::compiler(tree, whole, &contents));

@@ -121,7 +121,11 @@ mod tests {
         tree.add_link(&format!("{site}/a/x.so"), "x.so.1");
         tree.add_link(&format!("{site}/gone"), "/cache/gone");
         tree.add_link("bin/python", "/cache/torch");
-        let host = Host { library_path: String::new(), root: Some(machine.path().to_owned()) };
+        let host = Host {
+            library_path: String::new(),
+            path: std::ffi::OsString::new(),
+            root: Some(machine.path().to_owned()),
+        };
         assert_eq!(check(&tree, "venv", Some(&host), &Contents::default()), []);
         tree.add_link(&format!("{site}/torch"), "/cache/torch");
         let findings = check(&tree, "venv", Some(&host), &Contents::default());

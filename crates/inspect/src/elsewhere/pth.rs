@@ -157,7 +157,11 @@ mod tests {
     }
 
     fn said(tree: &Tree, root: &Path) -> Vec<String> {
-        let host = Host { library_path: String::new(), root: Some(root.to_owned()) };
+        let host = Host {
+            library_path: String::new(),
+            path: std::ffi::OsString::new(),
+            root: Some(root.to_owned()),
+        };
         let subject = root.join("home/me/venv");
         let findings = check(tree, subject.to_str().unwrap(), Some(&host), &Contents::default());
         let cut = root.to_string_lossy().into_owned();
@@ -198,7 +202,11 @@ mod tests {
         // On a machine of its own, where the subject's real path is the path that it has.
         let machine = machine();
         let outer = machine.path().to_str().unwrap();
-        let host = Host { library_path: String::new(), root: Some("/".into()) };
+        let host = Host {
+            library_path: String::new(),
+            path: std::ffi::OsString::new(),
+            root: Some("/".into()),
+        };
         let subject = format!("{outer}/home/me/venv");
         let mut tree = Tree::new();
         tree.add_directory(&format!("{SITE}/inside"));
@@ -216,7 +224,8 @@ mod tests {
             format!("Python looks for modules in {outer}/home/me/src too, which was not inspected");
         assert_eq!(said, [expected.as_str()]);
         // A wheel goes to a machine that is not known.
-        let host = Host { library_path: String::new(), root: None };
+        let host =
+            Host { library_path: String::new(), path: std::ffi::OsString::new(), root: None };
         let mut wheel = Tree::new();
         wheel.add_file("x.pth", Arc::new(b"../../outside\nx-1.dist-info\n".to_vec()));
         wheel.add_file("x-1.dist-info/METADATA", Arc::new(b"Name: x\nVersion: 1\n".to_vec()));

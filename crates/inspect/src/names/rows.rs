@@ -23,6 +23,7 @@ pub(super) struct Table {
     pub(super) preload: Vec<Preload>,
     pub(super) loads: Vec<Loads>,
     pub(super) same: Vec<Same>,
+    pub(super) after: Vec<After>,
     pub(super) symbols: Vec<Symbols>,
     pub(super) python: Python,
     pub(super) torch: Names,
@@ -36,7 +37,7 @@ pub(super) struct Table {
     pub(super) local: Vec<Local>,
     pub(super) first_use: Vec<FirstUse>,
     pub(super) numpy: Numpy,
-    pub(super) tests: Names,
+    pub(super) tests: Tests,
     pub(super) import: Vec<Import>,
     pub(super) libraries_only: Names,
     pub(super) recorded: Recorded,
@@ -59,6 +60,27 @@ pub(super) struct Opened {
 pub(super) struct Cuda {
     pub(super) major: u16,
     pub(super) names: Vec<String>,
+}
+
+/// A library that is opened when another is there for all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    /// How its file is called; `*` at the end stands for any ending.
+    pub(super) library: String,
+    /// The SONAME of the other.
+    pub(super) opened: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// What a package only tests itself with.
+#[derive(Deserialize)]
+pub(super) struct Tests {
+    /// Folders.
+    pub(super) names: Vec<String>,
+    /// Programs.
+    pub(super) programs: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,9 +158,12 @@ pub(super) struct Recorded {
 
 /// Files of a package of which one must be there.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Files {
-    /// The Python package.
-    pub package: String,
+    /// The Python packages: one, or several that need the same.
+    pub(super) package: OneOrMore,
+    /// The first release that needs them; none where all do.
+    pub since: Option<String>,
     /// Where they lie below site-packages, or below the root with a `/` before.
     pub one_of: Vec<String>,
     /// Whether they are programs, which are run.
@@ -147,10 +172,39 @@ pub struct Files {
     /// Whether only a package whose RECORD lists it has it.
     #[serde(default)]
     pub if_listed: bool,
+    /// Whether nothing of the package works on a GPU without.
+    #[serde(default)]
+    pub stops: bool,
     /// What is seen when none is there.
     pub fails: String,
     /// How to get them, where another package brings them.
     pub fix: Option<String>,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+impl Files {
+    /// Whether the package of this name needs them.
+    pub fn is_of(&self, package: &str) -> bool {
+        self.package.has(package)
+    }
+}
+
+/// A name, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::More(more) => more.iter().any(|one| one == name),
+        }
+    }
 }
 
 /// A compiler for GPUs that a package has inside.
@@ -163,8 +217,12 @@ pub struct Compiler {
     pub since: String,
     /// The compiler's name.
     pub program: String,
-    /// The CUDA that it is of.
-    pub cuda: CudaVersion,
+    /// The CUDA that it is of; none where the package's own version says it.
+    pub cuda: Option<CudaVersion>,
+    /// The packages that compile with it, where the package itself does not: nothing of theirs works on a GPU that it
+    /// does not know.
+    #[serde(default)]
+    pub of: Vec<String>,
     /// What is seen on a GPU that it does not know.
     pub fails: String,
     #[serde(rename = "source")]
@@ -191,6 +249,8 @@ pub struct Checked {
 pub struct Together {
     /// All of them; those that are not installed do not count.
     pub packages: Vec<String>,
+    /// The first release of the first of them that is refused so; none where all are.
+    pub since: Option<String>,
     /// The one that looks at the others.
     pub with: String,
     /// Whether the GPU is not used then.

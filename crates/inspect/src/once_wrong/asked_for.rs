@@ -1,11 +1,12 @@
 //! What packages ask for by `Requires-Dist` and do not get.
 
+use super::compiled::compilers_of_jax;
 use crate::Says;
 use crate::failures::{SITE, World};
 use crate::forge::{Library, cubin, fatbin};
 use crate::tree::Tree;
 
-fn install(world: &mut World, name: &str, version: &str, requires: &[&str], record: &str) {
+pub fn install(world: &mut World, name: &str, version: &str, requires: &[&str], record: &str) {
     let info = format!("{SITE}/{}-{version}.dist-info", name.replace('-', "_"));
     let requires: String = requires.iter().map(|line| format!("Requires-Dist: {line}\n")).collect();
     let metadata = format!("Name: {name}\nVersion: {version}\n{requires}");
@@ -65,6 +66,7 @@ fn a_library_of_nvidias_that_an_extra_would_bring_newer() {
     let module = Library::new("").code(&[fatbin(&[cubin(90)])]);
     world.site("jax_cuda12_plugin/_prng.so", &module.needs(&["libcudart.so.12"]));
     world.put("usr/lib/x86_64-linux-gnu/libcudart.so.12", &Library::new("libcudart.so.12"));
+    compilers_of_jax(&mut world);
     let line = "nvidia-cudnn-cu12<10.0,>=9.8; extra == \"with-cuda\"";
     install(&mut world, "jax-cuda12-plugin", "0.6.0", &[line], "jax_cuda12_plugin/_prng.so,,\n");
     assert_eq!(says(&world).0, Says::Yes, "{}", says(&world).1);
@@ -228,6 +230,7 @@ fn libraries_that_jax_has_opened_before() {
         let builtins = Library::new("libnvrtc-builtins.so.12.6");
         world.site("nvidia/cuda_nvrtc/lib/libnvrtc-builtins.so.12.6", &builtins);
         world.site("nvidia/cuda_nvrtc/lib/libnvrtc.so.12", &nvrtc);
+        compilers_of_jax(&mut world);
         let record = "jax_plugins/xla_cuda12/xla_cuda_plugin.so,,\n";
         install(&mut world, "jax-cuda12-pjrt", version, &[], record);
         says(&world)

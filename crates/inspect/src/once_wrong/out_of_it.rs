@@ -10,7 +10,11 @@ use crate::report::{Options, inspect};
 fn says(world: &World) -> (Says, String) {
     let machine = tempfile::tempdir().unwrap();
     fs::create_dir_all(machine.path().join("cache/other")).unwrap();
-    let host = Host { library_path: String::new(), root: Some(machine.path().to_owned()) };
+    let host = Host {
+        library_path: String::new(),
+        path: std::ffi::OsString::new(),
+        root: Some(machine.path().to_owned()),
+    };
     let options = Options { host: Some(host), ..Options::default() };
     let report = inspect("folder", &world.tree, &options, &|_, _| {});
     let answer = report.answer("h100", Some(&"580.65.06".parse().unwrap())).unwrap();

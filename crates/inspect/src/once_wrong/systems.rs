@@ -150,7 +150,7 @@ fn a_libcuda_of_the_machine_where_no_library_needs_one() {
         let mut world = World { tree: Tree::new(), library_path: None };
         let code = fatbin(&[cubin(90), ptx(90, (8, 4))]);
         world.site("xgboost/lib/libxgboost.so", &Library::new("").code(&[code]));
-        let host = Host { library_path, root: None };
+        let host = Host { library_path, path: std::ffi::OsString::new(), root: None };
         let options = Options { host: Some(host), ..Options::default() };
         let report = inspect("folder", &world.tree, &options, &|_, _| {});
         let answer = report.answer("h100", Some(&"580.65.06".parse().unwrap())).unwrap();

@@ -1,0 +1,54 @@
+//! What packages compile with when they run.
+
+use expect_test::expect;
+
+use super::asked_for::install;
+use crate::failures::{SITE, World};
+use crate::forge::{Library, cubin, fatbin};
+use crate::tree::Tree;
+
+/// What XLA compiles with, as nvidia-cuda-nvcc-cu12 brings it.
+pub fn compilers_of_jax(world: &mut World) {
+    let nvcc = format!("{SITE}/nvidia/cuda_nvcc");
+    world.file(&format!("{nvcc}/bin/ptxas"), b"program");
+    world.file(&format!("{nvcc}/nvvm/libdevice/libdevice.10.bc"), b"BC");
+}
+
+#[test]
+fn what_xla_compiles_with() {
+    // The version of nvidia-cuda-nvcc-cu12, the bytes of its ptxas, whether libdevice and torch are there.
+    let world = |version: &str, ptxas: Option<&[u8]>, libdevice: bool, torch: bool| {
+        let mut world = match torch {
+            true => World::new(),
+            false => World { tree: Tree::new(), library_path: None },
+        };
+        let module = Library::new("").code(&[fatbin(&[cubin(90), cubin(100)])]);
+        world.site("jax_cuda12_plugin/_prng.so", &module.needs(&["libcudart.so.12"]));
+        world.put("usr/lib/x86_64-linux-gnu/libcudart.so.12", &Library::new("libcudart.so.12"));
+        install(&mut world, "nvidia-cuda-nvcc-cu12", version, &[], "");
+        install(&mut world, "jax-cuda12-plugin", "0.6.2", &[], "jax_cuda12_plugin/_prng.so,,\n");
+        let nvcc = format!("{SITE}/nvidia/cuda_nvcc");
+        if let Some(bytes) = ptxas {
+            world.file(&format!("{nvcc}/bin/ptxas"), bytes);
+        }
+        if libdevice {
+            world.file(&format!("{nvcc}/nvvm/libdevice/libdevice.10.bc"), b"BC");
+        }
+        world
+    };
+    let on = |world: &World, gpu: &str| world.answer(gpu, "580.65.06");
+    let whole = world("12.9.86", Some(b"program"), true, false);
+    assert!(on(&whole, "h100").starts_with("Yes:"), "{}", on(&whole, "h100"));
+    assert!(on(&whole, "b200").starts_with("Yes:"), "{}", on(&whole, "b200"));
+    expect!["No: jax-cuda12-plugin 0.6.2 needs ptxas, which is nowhere (jax-cuda12-plugin)."]
+        .assert_eq(&on(&world("12.9.86", None, true, false), "h100"));
+    expect!["No: jax-cuda12-plugin 0.6.2: nvidia/cuda_nvcc/bin/ptxas is there and can't be executed (jax-cuda12-plugin)."]
+        .assert_eq(&on(&world("12.9.86", Some(b""), true, false), "h100"));
+    expect!["Yes, in part: it runs on H100 SXM5 80GB with driver 580.65.06, but jax-cuda12-plugin 0.6.2 needs libdevice.10.bc, which is nowhere (jax-cuda12-plugin)."].assert_eq(&on(&world("12.9.86", Some(b"program"), false, false), "h100"));
+    // Of two that use the GPU one goes on.
+    let beside = on(&world("12.9.86", None, true, true), "h100");
+    assert!(beside.starts_with("Yes, in part:") && beside.contains("needs ptxas"), "{beside}");
+    let old = world("12.6.85", Some(b"program"), true, false);
+    assert!(on(&old, "h100").starts_with("Yes:"), "{}", on(&old, "h100"));
+    expect!["Can't tell: ptxas of nvidia-cuda-nvcc-cu12 12.6.85 is of CUDA 12.6, and sm_100 needs CUDA 12.8: what jax-cuda12-plugin compiles with it fails with `UNIMPLEMENTED: ptxas too old. Falling back to the driver to compile`, unless jax-cuda12-plugin has the driver compile it."].assert_eq(&on(&old, "b200"));
+}
