@@ -102,9 +102,11 @@ fn list(document: &mut DocumentMut) -> Result<&mut Array, Error> {
                 hint: Some(format!("add it under `pip:` in {path}")),
             });
         }
-        let mut array = Array::new();
-        array.push(format!("-r {path}"));
-        *item = Item::Value(array.into());
+        let mut list = Value::from(Array::from_iter([format!("-r {path}")]));
+        if let Some(file) = item.as_value() {
+            *list.decor_mut() = file.decor().clone();
+        }
+        *item = Item::Value(list);
     }
     item.as_array_mut().ok_or_else(|| wrong("`requirements` of sconce.toml is not a list"))
 }
@@ -260,7 +262,7 @@ mod tests {
             &["b"],
             expect![[r#"
             [environment]
-            requirements = ["-r requirements.txt", "b"]
+            requirements = ["-r requirements.txt", "b"] # x
         "#]],
         );
         check(

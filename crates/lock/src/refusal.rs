@@ -1,7 +1,7 @@
 //! What to say when no torch fits, in words a researcher understands.
 
 use pep440_rs::Version;
-use sconce_facts::{Machine, Release};
+use sconce_facts::{DriverVersion, Machine, Release};
 
 use crate::candidate::{Reason, Request, WantedGpu, consider};
 use crate::error::Error;
@@ -129,16 +129,14 @@ pub(crate) fn hint(
         Reason::OldDriver { .. } if gpu_without_driver(request).is_some() => {
             gpu_without_driver(request)
         }
-        Reason::OldDriver { floor, .. } => Some(match other_release(request) {
-            Some(other) => format!("{other}; or a driver from {floor} on"),
-            None => match older_cuda(request)
+        Reason::OldDriver { floor, .. } => {
+            let newer = newer_driver(request, release, floor);
+            let older = other_release(request)
+                .or_else(|| older_cuda(request))
                 .or_else(|| old_release(request))
-                .or_else(|| of_driver(request))
-            {
-                Some(older) => format!("{older}; or a driver from {floor} on"),
-                None => format!("a driver from {floor} on"),
-            },
-        }),
+                .or_else(|| of_driver(request));
+            Some(older.map_or_else(|| newer.clone(), |older| format!("{older}; or {newer}")))
+        }
         Reason::NoNvcc { .. } => Some(match other_release(request) {
             Some(other) => format!("{other}; or flavour = \"runtime\""),
             None => "flavour = \"runtime\"".into(),
@@ -159,6 +157,24 @@ pub(crate) fn hint(
             Some(format!("torch {} has builds for CUDA {}", release.version, has.join(", ")))
         }
         Reason::NotAsked => None,
+    }
+}
+
+/// The driver that a release needs, and before it the lowest one with which any fits that may be taken.
+fn newer_driver(request: &Request, release: &'static Release, floor: &DriverVersion) -> String {
+    let needs = |other: &'static Release| match consider(other, request, false) {
+        Err(Reason::OldDriver { floor, .. }) => Some((floor, other)),
+        _ => None,
+    };
+    // Of several with one floor the newest.
+    let lowest =
+        sconce_facts::releases().iter().rev().filter_map(needs).min_by(|a, b| a.0.cmp(&b.0));
+    match lowest.filter(|(lowest, _)| lowest < floor) {
+        Some((lowest, other)) => format!(
+            "a driver from {lowest} on, which runs torch {}, or from {floor} on for torch {}",
+            other.version, release.version
+        ),
+        None => format!("a driver from {floor} on"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sconce.toml`: what a person wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pep440_rs::VersionSpecifiers;
@@ -401,6 +401,8 @@ impl Spec {
         if files.first().is_none_or(|first| self.text != Self::stand_in(first)) {
             files.insert(0, "sconce.toml".to_owned());
         }
+        let mut seen = BTreeSet::new();
+        files.retain(|file| seen.insert(file.clone()));
         let last = files.pop().unwrap_or_default();
         match files.is_empty() {
             true => last,

@@ -54,8 +54,9 @@ fn a_driver_that_is_older_than_a_gpu() {
     asked(
         "gpus = ['b200']\ndriver = '570.26'",
         expect![[r#"
-        torch 2.10.0
-        driver 570.26 may not know B200: the first open driver that lists it is 570.86.15"#]],
+            torch 2.10.0
+            driver 570.26 may not know B200: the first open driver that lists it is 570.86.15
+            torch 2.15.0 was not taken: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 570.26"#]],
     );
     // The driver of the machine on which it is locked: the image may be for another.
     let here = host(Some("470.82.01"));
@@ -93,8 +94,8 @@ fn a_driver_that_is_older_than_what_has_code() {
     asked(
         "gpus = ['a100']\ndriver = '470.82.01'",
         expect![[r#"
-        no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.82.01
-        the newest torch that driver 470.82.01 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
+            no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.82.01
+            the newest torch that driver 470.82.01 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 525.60.13 on, which runs torch 2.10.0, or from 580.65.06 on for torch 2.15.0"#]],
     );
 }
 

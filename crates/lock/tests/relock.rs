@@ -3,7 +3,9 @@
 mod world;
 
 use expect_test::{Expect, expect};
-use sconce_lock::{Error, Explanation, Host, Lock, Previous, Spec, Upgrade, changes, resolve};
+use sconce_lock::{
+    Error, Explanation, Host, Lock, Native, Previous, Spec, Upgrade, changes, resolve,
+};
 use world::World;
 
 fn host() -> Host {
@@ -166,6 +168,25 @@ fn another_python_before_an_older_torch() {
         "not torch 2.15.0 on Python 3.13, torch 2.14.1 on Python 3.13, torch 2.14.0 on Python 3.13"
     ), "{}", explanation.render());
     assert!(world.asked.len() < 4, "{}", world.asked.len());
+}
+
+/// What does not fit on one Python is there in another release on the next.
+#[test]
+fn another_python_before_an_older_torch_where_one_does_not_fit() {
+    let mut world = World {
+        unmet: vec![("numpy<2", "3.13", NUMPY)],
+        versions_on: [(("x", "3.11"), "1.0+cu118"), (("x", "3.12"), "2.0")].into(),
+        native: [("x", Ok(Native::default()))].into(),
+        requires: [("x", vec!["nvidia-nccl-cu12"])].into(),
+        ..World::default()
+    };
+    let spec = "[environment]\ngpus = ['h100']\nrequirements = ['numpy<2', 'x']\n";
+    let (now, explanation) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    let torch = now.facts.torch.as_ref().unwrap();
+    assert_eq!((torch.version.as_str(), now.facts.python.as_str()), ("2.15.0", "3.12"));
+    assert_eq!(now.wheel("x").unwrap().version, "2.0");
+    let untrue = |note: &&String| note.starts_with("torch 2.15.0 was not taken");
+    assert_eq!(explanation.notes.iter().find(untrue), None);
 }
 
 fn relics(spec: &str, world: &mut World, expected: Expect) {

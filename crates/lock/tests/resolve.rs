@@ -99,6 +99,7 @@ fn an_old_driver_with_an_h100() {
           not torch 2.14.1, torch 2.14.0, torch 2.13.0, torch 2.12.1, torch 2.12.0, torch 2.11.0: built with CUDA 13.0, which needs driver 580.65.06 or newer; the driver is 535.104.05
         base: Debian trixie with Python 3.13
           the newest Debian, and the torch has wheels for its Python
+        note: torch 2.15.0 was not taken: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 535.104.05
     "#]].assert_eq(&explanation.render());
 }
 
@@ -398,13 +399,13 @@ fn a_driver_below_every_floor() {
         "[environment]\ngpus = ['t4']\ndriver = '470.57.02'",
         expect![[r#"
             no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 470.57.02
-            the newest torch that driver 470.57.02 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 580.65.06 on"#]],
+            the newest torch that driver 470.57.02 runs is 2.7.1 with CUDA 11.8: torch = "2.7.1", cuda = "11.8"; or a driver from 525.60.13 on, which runs torch 2.10.0, or from 580.65.06 on for torch 2.15.0"#]],
     );
     refused(
         "[environment]\ndriver = '390.157'",
         expect![[r#"
             no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 390.157
-            no torch that is known here runs on driver 390.157: the lowest floor is 440.33, that of CUDA 10; or a driver from 580.65.06 on"#]],
+            no torch that is known here runs on driver 390.157: the lowest floor is 440.33, that of CUDA 10; or a driver from 525.60.13 on, which runs torch 2.10.0, or from 580.65.06 on for torch 2.15.0"#]],
     );
 }
 
@@ -415,7 +416,7 @@ fn a_driver_older_than_cuda_11() {
         "[environment]\ndriver = '440.64'",
         expect![[r#"
             no torch fits: the newest looked at, torch 2.15.0: built with CUDA 13.2, which needs driver 580.65.06 or newer; the driver is 440.64
-            the newest torch that fits is torch = "1.12.1"; or a driver from 580.65.06 on"#]],
+            the newest torch that fits is torch = "1.12.1"; or a driver from 525.60.13 on, which runs torch 2.10.0, or from 580.65.06 on for torch 2.15.0"#]],
     );
 }
 

@@ -10,7 +10,7 @@ use super::left::Left;
 use super::old_torch::old_torch_in;
 use super::relics::Judged;
 use super::{Chosen, MOST_QUESTIONS, Moved, Resolution, meets};
-use crate::candidate::{self, Candidate, candidates};
+use crate::candidate::{self, Candidate, Reason, candidates};
 use crate::document::Wheel;
 use crate::error::{Beside, Error};
 use crate::explain::Refused;
@@ -112,6 +112,12 @@ impl Resolution<'_> {
                 |version: &str| sconce_facts::releases().iter().position(|r| r.version == version);
             newest.as_deref().and_then(at) < at(&release.version)
         });
+        if let Some((release, why)) = refused.first()
+            && self.request.torch == TorchRequest::Newest
+            && matches!(why, Reason::OldDriver { .. } | Reason::NoCode { .. })
+        {
+            self.explanation.note(format!("torch {} was not taken: {why}", release.version));
+        }
         let mut told: Vec<Refused> =
             refused.iter().map(|(release, why)| refusal::one(release, why)).collect();
         let (mut refusals, mut of_ours) = (Vec::new(), Vec::new());
@@ -126,14 +132,17 @@ impl Resolution<'_> {
             let group = self.group(left.next(), head);
             let mut relics = Vec::new();
             let mut said = Vec::new();
+            let mut unfit_elsewhere = false;
             // An older torch only after the same one on another Python.
             for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
                 if left.is_closed(&group) {
                     continue;
                 }
-                // One that is not Debian's only where a Python is what the requirements lack.
+                // One that is not Debian's only where a Python is what the requirements lack, or may have another
+                // release of what does not fit.
                 if let Some(base) = group.first().map(|candidate| candidate.base)
                     && (base != head.base && base.standalone.is_some())
+                    && !unfit_elsewhere
                     && !self.may_help(base, &said)
                 {
                     continue;
@@ -153,6 +162,7 @@ impl Resolution<'_> {
                             let beside = Beside { instead, needed_by, ..*beside };
                             return Err(Error::Beside(Box::new(beside)));
                         }
+                        self.taken_after_all(&found, &mut told);
                         let moved = found.candidate.base != head.base;
                         self.moved = moved.then_some(Moved::Needed);
                         let found = self.newest_elsewhere(&group, found)?;
@@ -199,10 +209,18 @@ impl Resolution<'_> {
                                 }
                             }
                         }
+                        let base = set.candidate.base;
                         misfit.get_or_insert((error, set));
-                        continue 'groups;
+                        if base == head.base {
+                            continue 'groups;
+                        }
+                        // The next Python may have another release of what does not fit on this one.
+                        unfit_elsewhere = true;
                     }
                 }
+            }
+            if unfit_elsewhere {
+                continue;
             }
             // No torch makes a wheel of what is there as source only.
             if !relics.is_empty() {
@@ -219,11 +237,7 @@ impl Resolution<'_> {
                         self.held.clear();
                         continue;
                     }
-                    // It is taken after all.
-                    let version = &found.candidate.release.version;
-                    let untrue = format!("torch {version} was not taken");
-                    self.explanation.notes.retain(|note| !note.starts_with(&untrue));
-                    told.retain(|one| one.what != format!("torch {version}"));
+                    self.taken_after_all(&found, &mut told);
                     return self.take(found, told);
                 }
                 self.nothing_fits(misfits, &set)
@@ -265,6 +279,14 @@ impl Resolution<'_> {
             return Ok(None);
         };
         self.take(found, Vec::new()).map(Some)
+    }
+
+    /// Takes back that the torch of what was found was not taken, as it was in another set.
+    fn taken_after_all(&mut self, found: &Found, told: &mut Vec<Refused>) {
+        let version = &found.candidate.release.version;
+        let untrue = format!("torch {version} was not taken");
+        self.explanation.notes.retain(|note| !note.starts_with(&untrue));
+        told.retain(|one| one.what != format!("torch {version}"));
     }
 
     /// A set that was found, with what is to be said of it.
