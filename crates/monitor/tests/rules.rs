@@ -108,6 +108,7 @@ fn healthy() -> Gpu {
     }
     Gpu {
         uuid: "GPU-1".to_owned(),
+        model: "NVIDIA H100 80GB HBM3".to_owned(),
         bus_id: "0000:18:00.0".to_owned(),
         fabric: Some("completed".to_owned()),
         processes: Some(Vec::new()),
@@ -258,7 +259,17 @@ fn faults() {
         gpu.values.set(ClockReasons, Some(4.0));
         of(gpu)
     };
-    say("capped", held(200, capped));
+    say("capped at rest", held(200, capped));
+    let at_work = |busy: f64, watts: f64| {
+        move |second| {
+            let mut sample = capped(second);
+            sample.gpus[0].values.set(Utilization, Some(busy));
+            sample.gpus[0].values.set(Power, Some(watts));
+            sample
+        }
+    };
+    say("capped with nothing to do", held(200, at_work(0.0, 120.)));
+    say("capped", held(200, at_work(1.0, 498.)));
     say("memory", held(400, |_| of(with(MemoryUsed, 20e9))));
     expect![[r#"
         healthy: 
@@ -289,6 +300,8 @@ fn faults() {
         replays: warning pcie-replays: 30 in ten minutes
         heat: warning thermal-throttle: 100% of the last 30 s, 40 C, 0 MHz
         brake: critical hardware-slowdown: 100% of the last minute
+        capped at rest: 
+        capped with nothing to do: 
         capped: note power-limit-lowered: 500 W of 700 W, 100% of the last 30 s at it
         memory: warning memory-without-process: 20.0 GB in use, no process
     "#]]

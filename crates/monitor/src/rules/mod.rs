@@ -97,11 +97,16 @@ pub const RULES: &[&Rule] = &[
     &memory_held::RULE,
 ];
 
+/// Those that look at events alone: they are asked when one comes, however far samples are apart.
+pub const OF_EVENTS: &[&Rule] = &[&xid::RULE, &sxid::RULE];
+
 /// What known loads look like: NVML and GPM on an H100 (driver 580), thirteen loads.
 const LOADS: &str =
     "medians of known loads on an H100 80GB HBM3, driver 580.159.04, 2026-11-25 (docs/monitor.md)";
 /// Seconds over which a load is judged.
 const LOAD: u64 = 5;
+/// The share of samples that has to be exceeded for most of the time: of two samples both, so that one alone tells of nothing.
+const HALF: f64 = 0.5;
 /// Memory that an empty GPU may show as used.
 const EMPTY: f64 = 512.0 * 1_048_576.0;
 
