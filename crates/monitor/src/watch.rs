@@ -187,6 +187,11 @@ impl Watch {
         self.changes(now, now, |rule| OF_EVENTS.iter().any(|one| one.id == rule.id))
     }
 
+    /// The next sample comes after a gap of so many milliseconds, whatever its time.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.window.skip(pause_ms);
+    }
+
     fn count(&mut self, events: &[Event]) {
         for event in events.iter().filter(|event| event.kind == EventKind::Xid) {
             let Some(code) = event.code else { continue };

@@ -51,6 +51,8 @@ pub struct Pace {
     /// From each of the last samples to the next, milliseconds.
     pauses: VecDeque<u64>,
     last_ms: Option<u64>,
+    /// A pause before the next sample that nobody waited for.
+    skipped: Option<u64>,
 }
 
 /// How a sample follows the one before.
@@ -69,15 +71,23 @@ pub enum Follows {
 impl Pace {
     /// Takes the time of the next sample.
     pub fn next(&mut self, at_ms: u64) -> Follows {
+        let skipped = self.skipped.take();
         let Some(last) = self.last_ms.replace(at_ms) else { return Follows::First };
         let Some(pause) = at_ms.checked_sub(last) else { return Follows::SetBack };
+        let pause = skipped.unwrap_or(pause);
         // Before there is a usual pause a long one may be a gap.
         let most = self.usual_ms().map_or(NO_GAP_MS, |usual| usual.saturating_mul(LATE));
         self.pauses.push_back(pause);
         while self.pauses.len() > PAUSES {
             self.pauses.pop_front();
         }
-        if pause <= most.max(NO_GAP_MS) { Follows::InTime } else { Follows::Gap }
+        if skipped.is_none() && pause <= most.max(NO_GAP_MS) { Follows::InTime } else { Follows::Gap }
+    }
+
+    /// Says that the next sample follows after a gap of so many milliseconds, whatever its time: who plays a recording does not
+    /// wait for it.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.skipped = Some(pause_ms);
     }
 
     /// The usual pause, milliseconds: the median of the last.
@@ -149,6 +159,11 @@ impl Window {
         while self.events.len() > MOST_EVENTS {
             self.events.pop_front();
         }
+    }
+
+    /// The next sample comes after a gap of so many milliseconds, whatever its time.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.pace.skip(pause_ms);
     }
 
     /// How far samples are apart as a rule, milliseconds.

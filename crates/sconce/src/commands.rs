@@ -33,6 +33,7 @@ pub mod man;
 pub mod measure;
 pub mod monitor;
 pub mod monitor_record;
+pub mod monitor_replay;
 pub mod monitor_rules;
 pub mod monitor_web;
 pub mod oci;

@@ -30,13 +30,11 @@ use sconce_monitor::watch::{Change, Finding, Watch};
 use crate::cli::Global;
 use crate::commands::monitor_record::Recording;
 use crate::commands::serve::host_name;
-use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
+use crate::commands::{monitor_replay, monitor_rules, monitor_web, own, paths, watching};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
 const LISTEN: &str = "127.0.0.1:9400";
-/// What to do about a recording with a line that is no sample.
-pub const DAMAGED: &str = "it was changed since it was written: take another copy of it; what comes before that line holds";
 /// The most characters of a finding in words.
 const LONGEST_LINE: usize = 500;
 /// The most bytes of a file of counters.
@@ -216,7 +214,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let replayed = args.replay.as_deref().map(open).transpose()?;
+    let replayed = args.replay.as_deref().map(monitor_replay::open).transpose()?;
     // What a recording shows is of the machine that it is of.
     let shown = replayed.as_ref().map(Replay::host).filter(|host| !host.is_empty());
     let watch = Watch::new(args.hold);
@@ -283,7 +281,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let (mut unwritten, mut unkept) = (None, false);
     let mut silent: Option<String> = None;
     let mut told = Vec::new();
-    let take = |sample: Sample| -> bool {
+    let mut take = |sample: Sample| -> bool {
         if silent != sample.silence {
             silent.clone_from(&sample.silence);
             if let Some(why) = &silent {
@@ -312,7 +310,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             }
         }
         let (changes, kept) = times::measure("(metrics and history)", || exporter.push(sample));
-        tell(global, &changes);
+        tell(global.quiet, &changes);
         // Tried again at the next sample; told of once.
         if let Err(error) = &kept
             && !unkept
@@ -338,9 +336,17 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         args.duration.is_none_or(|most| begun.elapsed() < most)
     };
     let damaged = match replayed {
-        Some(samples) => replay(samples, take).err(),
+        Some(mut samples) => {
+            let until = args.duration.map(|most| begun + most);
+            monitor_replay::play(&mut samples, until, |sample, gap| {
+                gap.into_iter().for_each(|pause| exporter.skip(pause));
+                take(sample)
+            });
+            monitor_replay::whole(&samples, "nothing is shown").err()
+        }
         None => {
-            sampler::run(options(args), take);
+            let between = between(&exporter, args, global, &stop, begun);
+            sampler::run(Options { between: Some(between), ..options(args) }, take);
             None
         }
     };
@@ -356,6 +362,25 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         (None, Some(code)) => Ok(ExitCode::from(code)),
         (None, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// What is done while the next sample is not due: what happened is told of, and who is to end does.
+fn between(
+    exporter: &Arc<Exporter>,
+    args: &Args,
+    global: &Global,
+    stop: &Arc<AtomicBool>,
+    begun: Instant,
+) -> sampler::Between {
+    let (exporter, stop) = (Arc::clone(exporter), Arc::clone(stop));
+    let (quiet, duration) = (global.quiet, args.duration);
+    Box::new(move |events| {
+        if !events.is_empty() {
+            // That the history can't be written the next sample tells.
+            tell(quiet, &exporter.happened(events).0);
+        }
+        !stop.load(Ordering::Relaxed) && duration.is_none_or(|most| begun.elapsed() < most)
+    })
 }
 
 /// What a unit's program is told.
@@ -527,14 +552,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     bound.map_err(|error| cannot_listen(Some(address), &error))
 }
 
-pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
-    let path = &paths::of_option("--replay", path)?;
-    let file = sconce_open::file(path).map_err(|error| {
-        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
-    })?;
-    Ok(Replay::open(file)?)
-}
-
 /// A file to write, in a folder that no link of a container's volume leads to.
 fn output(option: &str, given: &Path) -> Result<PathBuf, Failure> {
     let Some(name) = given.file_name() else { return Ok(given.to_owned()) };
@@ -553,7 +570,7 @@ fn once(
         // The last moment of a recording.
         Some(mut samples) => {
             samples.by_ref().for_each(|sample| drop(exporter.push(sample).0));
-            damaged = whole(&samples).err();
+            damaged = monitor_replay::whole(&samples, "nothing is shown").err();
         }
         None => {
             // What goes on between two looks takes two looks.
@@ -578,44 +595,6 @@ fn once(
         None => print!("{}", exporter.metrics(Format::Prometheus)),
     }
     damaged.map_or(Ok(ExitCode::SUCCESS), Err)
-}
-
-/// Plays a recording at its own pace; one with a long gap goes on after a moment.
-fn replay(mut samples: Replay<File>, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failure> {
-    const LONGEST_GAP: u64 = 5_000;
-    let mut last: Option<u64> = None;
-    for mut sample in samples.by_ref() {
-        if let Some(last) = last {
-            let gap = sample.at_ms.saturating_sub(last).min(LONGEST_GAP);
-            thread::sleep(Duration::from_millis(gap));
-        }
-        last = Some(sample.at_ms);
-        // For who reads it, it is now, and so is what happened.
-        let now = sampler::now_ms();
-        for event in &mut sample.events {
-            event.at_ms = now.saturating_sub(sample.at_ms.saturating_sub(event.at_ms));
-        }
-        sample.at_ms = now;
-        if !take(sample) {
-            return Ok(());
-        }
-    }
-    whole(&samples)
-}
-
-/// Whether a recording was read to its end. One that breaks off is that of a monitor that was killed; one with a line that is
-/// no sample is damaged.
-fn whole(samples: &Replay<File>) -> Result<(), Failure> {
-    if samples.torn() {
-        eprintln!(
-            "note: the recording breaks off there, as that of a monitor that was killed does"
-        );
-    }
-    samples.bad_line().map_or(Ok(()), |number| {
-        let what =
-            format!("line {number} of the recording is no sample: nothing is shown from there on");
-        Err(Failure::new(Kind::Document, what).hint(DAMAGED))
-    })
 }
 
 /// Whole or not at all: node_exporter reads it at any time.
@@ -645,8 +624,8 @@ fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
 }
 
 /// Prints what begins and what ends.
-fn tell(global: &Global, changes: &[Change]) {
-    for change in changes.iter().filter(|_| !global.quiet) {
+fn tell(quiet: bool, changes: &[Change]) {
+    for change in changes.iter().filter(|_| !quiet) {
         match change {
             Change::Begins(finding) => {
                 eprintln!("{}: {}", finding.severity.word(), line(finding));
