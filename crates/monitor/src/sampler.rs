@@ -226,7 +226,7 @@ impl Machine {
                 if options.listen {
                     open.listen();
                 }
-                self.driver = open.session.driver();
+                self.driver = open.session.driver().filter(|version| !version.trim().is_empty());
                 self.silence = None;
                 self.open = Some(open);
                 self.first = true;

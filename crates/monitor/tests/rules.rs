@@ -167,10 +167,10 @@ fn known_loads_are_told_apart() {
         starved: note starved: busy 16%, multiprocessors 13%
         launch-bound: note launch-bound: busy 36%, multiprocessors 0.04%
         h2d copies: 
-        memory held: note held-idle: 4.0 GB held, 122 W
+        memory held: note held-idle: 3.7 GiB held, 122 W
         all-reduce: 
         hang, waiting rank: critical nccl-hang: busy 100%, multiprocessors 18%, tensor 0%, memory 0.00%, 1 MB/s over NVLink and PCIe, 125 W
-        hang, silent rank: note held-idle: 4.0 GB held, 118 W
+        hang, silent rank: note held-idle: 3.7 GiB held, 118 W
     "#]]
     .assert_eq(&out);
 }
@@ -303,7 +303,7 @@ fn faults() {
         capped at rest: 
         capped with nothing to do: 
         capped: note power-limit-lowered: 500 W of 700 W, 100% of the last 30 s at it
-        memory: warning memory-without-process: 20.0 GB in use, no process
+        memory: warning memory-without-process: 18.6 GiB in use, no process
     "#]]
     .assert_eq(&out);
 }
@@ -452,9 +452,9 @@ fn what_pods_were_given() {
     say("our own", Gpu { holders: vec![own], ..empty.clone() });
     say("nobody", Gpu { holders: Vec::new(), ..empty });
     expect![[r#"
-        memory: note held-idle: 4.0 GB held by pod ml/train-0, 122 W
-        no process: note held-idle: 0.0 GB held by pod ml/train-0, without a process, 122 W
-        shared: note held-idle: 0.0 GB held by pod ml/a, ml/b, without a process, 122 W
+        memory: note held-idle: 3.7 GiB held by pod ml/train-0, 122 W
+        no process: note held-idle: 0.0 GiB held by pod ml/train-0, without a process, 122 W
+        shared: note held-idle: 0.0 GiB held by pod ml/a, ml/b, without a process, 122 W
         our own: 
         nobody: 
     "#]]

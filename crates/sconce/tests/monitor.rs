@@ -653,7 +653,7 @@ fn top_once() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("NVIDIA H100 80GB HBM3") && out.contains("1g.10gb"), "{out}");
     assert!(
-        out.contains(&own.to_string()) && out.contains("root") && out.contains("2.0 GB"),
+        out.contains(&own.to_string()) && out.contains("root") && out.contains("1.9 GiB"),
         "{out}"
     );
     let (_, json, _) = says(&world, &fake, &["top", "--json"]);

@@ -103,7 +103,7 @@ fn bytes_that_were_changed() {
         assert!(!out.contains("break off") && !out.contains("nothing was wrong"), "{at}: {out}{err}");
     }
     // What is behind the end.
-    fs::write(world.path("r.gz"), [&whole[..], b"more"].concat()).unwrap();
+    fs::write(world.path("r.gz"), [&whole[..], b"more than the header of a member"].concat()).unwrap();
     assert_eq!(world.says(&["monitor", "rules", "--replay", "r.gz"]).0, 3);
     // One that was cut off is that of a monitor that was killed.
     fs::write(world.path("r.gz"), &whole[..whole.len() / 2]).unwrap();

@@ -173,7 +173,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// `1.4 GB`.
-fn gigabytes(bytes: f64) -> String {
-    format!("{:.1} GB", bytes / 1e9)
+/// `1.4 GiB`, as nvidia-smi's MiB.
+fn gibibytes(bytes: f64) -> String {
+    format!("{:.1} GiB", bytes / 1_073_741_824.0)
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use sconce_fetch::Error;
 use sconce_fetch::http::{self, Client, TlsFault};
-use sconce_monitor::metric::Metric;
 use sconce_monitor::recording::Replay;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
@@ -17,6 +16,7 @@ use sconce_monitor::watch::Watch;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::{Address, Reach};
+use super::tables;
 use crate::commands::{monitor_replay, own};
 use crate::error::{Failure, Kind};
 
@@ -137,8 +137,7 @@ impl Machine {
             let gpus = &now.sample.gpus;
             self.busy.resize_with(gpus.len().min(1024), VecDeque::new);
             for (past, gpu) in self.busy.iter_mut().zip(gpus) {
-                let busy = [Metric::Graphics, Metric::Utilization].into_iter();
-                let busy = busy.filter_map(|metric| gpu.values.get(metric)).next();
+                let busy = tables::busy(gpu).filter(|_| tables::absent(gpu).is_none());
                 past.push_back(busy.unwrap_or(0.0));
                 while past.len() > REMEMBERED {
                     past.pop_front();
