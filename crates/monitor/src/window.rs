@@ -81,7 +81,11 @@ impl Pace {
         while self.pauses.len() > PAUSES {
             self.pauses.pop_front();
         }
-        if skipped.is_none() && pause <= most.max(NO_GAP_MS) { Follows::InTime } else { Follows::Gap }
+        if skipped.is_none() && pause <= most.max(NO_GAP_MS) {
+            Follows::InTime
+        } else {
+            Follows::Gap
+        }
     }
 
     /// Says that the next sample follows after a gap of so many milliseconds, whatever its time: who plays a recording does not

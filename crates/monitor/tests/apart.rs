@@ -59,9 +59,13 @@ fn one_sample_is_a_moment() {
                 let on = |at: u64| (20..20 + count).contains(&(at / step));
                 let told_of = told(every(step, 60), |at| held(if on(at) { reason } else { 0. }));
                 let long = count * step > 30_000;
-                assert!(told_of.is_empty() || (long && count > 1 && step < 30_000), "{step} ms, {count} of {reason}: {told_of:?}");
+                assert!(
+                    told_of.is_empty() || (long && count > 1 && step < 30_000),
+                    "{step} ms, {count} of {reason}: {told_of:?}"
+                );
             }
-            let seldom = told(every(step, 60), |at| held(if at / step % 2 == 0 { reason } else { 0. }));
+            let seldom =
+                told(every(step, 60), |at| held(if at / step % 2 == 0 { reason } else { 0. }));
             assert_eq!(seldom, [""; 0], "every second sample, {step} ms apart");
             let first = told(every(step, 60), |at| held(if at < step { reason } else { 0. }));
             assert_eq!(first, [""; 0], "the first sample, {step} ms apart");
@@ -72,7 +76,9 @@ fn one_sample_is_a_moment() {
 #[test]
 fn what_goes_on_is_told_at_each_interval_that_shows_it() {
     for step in [1_000, 5_000, 10_000, 15_000, 30_000, 60_000] {
-        for (reason, rule) in [(32., "thermal-throttle"), (4., "power-limit-lowered"), (8., "hardware-slowdown")] {
+        for (reason, rule) in
+            [(32., "thermal-throttle"), (4., "power-limit-lowered"), (8., "hardware-slowdown")]
+        {
             let told_of = told(every(step, 400), |_| held(reason));
             assert!(told_of.len() == 1 && told_of[0].ends_with(rule), "{step} ms: {told_of:?}");
         }

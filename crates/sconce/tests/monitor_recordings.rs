@@ -20,7 +20,9 @@ fn sample(second: u64) -> String {
 
 fn of(second: u64, values: &str, more: &str) -> String {
     let at = BEGUN + second * 1000;
-    format!("{{\"at_ms\":{at},\"gpus\":[{{\"index\":0,\"uuid\":\"GPU-1\",\"values\":{{{values}}}{more}}}]}}\n")
+    format!(
+        "{{\"at_ms\":{at},\"gpus\":[{{\"index\":0,\"uuid\":\"GPU-1\",\"values\":{{{values}}}{more}}}]}}\n"
+    )
 }
 
 fn compressed(path: &Path, lines: &str) {
@@ -91,7 +93,8 @@ fn damage_in_the_middle() {
 #[test]
 fn bytes_that_were_changed() {
     let world = World::new();
-    let lines: String = (0..400).map(|at| of(at, &format!("\"power_watts\":{}", at * 7 % 13), "")).collect();
+    let lines: String =
+        (0..400).map(|at| of(at, &format!("\"power_watts\":{}", at * 7 % 13), "")).collect();
     compressed(&world.path("r.gz"), &format!("{HEAD}{lines}"));
     let whole = fs::read(world.path("r.gz")).unwrap();
     for at in [whole.len() / 2, whole.len() - 6, whole.len() - 2] {
@@ -99,18 +102,28 @@ fn bytes_that_were_changed() {
         bytes[at] ^= 0x55;
         fs::write(world.path("r.gz"), bytes).unwrap();
         let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
-        assert!(code == 3 && err.contains("of the recording ") && err.contains("hint: "), "{at}: {code} {out}{err}");
-        assert!(!out.contains("break off") && !out.contains("nothing was wrong"), "{at}: {out}{err}");
+        assert!(
+            code == 3 && err.contains("of the recording ") && err.contains("hint: "),
+            "{at}: {code} {out}{err}"
+        );
+        assert!(
+            !out.contains("break off") && !out.contains("nothing was wrong"),
+            "{at}: {out}{err}"
+        );
     }
     // What is behind the end.
-    fs::write(world.path("r.gz"), [&whole[..], b"more than the header of a member"].concat()).unwrap();
+    fs::write(world.path("r.gz"), [&whole[..], b"more than the header of a member"].concat())
+        .unwrap();
     assert_eq!(world.says(&["monitor", "rules", "--replay", "r.gz"]).0, 3);
     // One that was cut off is that of a monitor that was killed.
     fs::write(world.path("r.gz"), &whole[..whole.len() / 2]).unwrap();
     let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
     assert!(code == 0 && out.contains("break off there"), "{code} {out}{err}");
     let (code, out, err) = world.says(&["top", "--replay", "r.gz", "--once"]);
-    assert!(code == 0 && err.contains("breaks off there") && out.contains("GPU"), "{code} {out}{err}");
+    assert!(
+        code == 0 && err.contains("breaks off there") && out.contains("GPU"),
+        "{code} {out}{err}"
+    );
 }
 
 /// A machine that slept: what was on both sides of the gap was not seen in it, however fast a recording is played.
@@ -127,7 +140,8 @@ fn a_gap() {
     let (code, _, err) = world.says(&words);
     assert!(code == 0 && !err.contains("critical"), "{code} {err}");
     // An interval that changes is none.
-    let lines: String = (0..20).map(|at| waits(if at < 10 { at } else { 9 + (at - 9) * 60 })).collect();
+    let lines: String =
+        (0..20).map(|at| waits(if at < 10 { at } else { 9 + (at - 9) * 60 })).collect();
     compressed(&world.path("r.gz"), &format!("{HEAD}{lines}"));
     let (_, out, _) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
     assert!(out.contains("critical: fabric") && !out.contains("gap"), "{out}");
@@ -138,9 +152,13 @@ fn a_gap() {
 fn a_clock_that_was_set_back() {
     let world = World::new();
     let down = |second: u64| of(second, "\"ecc_uncorrected_errors_total\":0", ",\"lost\":15");
-    let lines: String = [7200, 7201, 7202].map(sample).concat() + &(0..20).map(down).collect::<String>();
+    let lines: String =
+        [7200, 7201, 7202].map(sample).concat() + &(0..20).map(down).collect::<String>();
     compressed(&world.path("r.gz"), &format!("{HEAD}{lines}"));
     let (code, out, err) = world.says(&["monitor", "rules", "--replay", "r.gz"]);
-    assert!(code == 0 && out.contains("23 samples of 21 s") && out.contains("set back once"), "{out}{err}");
+    assert!(
+        code == 0 && out.contains("23 samples of 21 s") && out.contains("set back once"),
+        "{out}{err}"
+    );
     assert!(out.contains("\n2 s to the end: critical: gpu-lost"), "{out}");
 }

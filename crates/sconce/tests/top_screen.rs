@@ -137,7 +137,9 @@ fn gpus_that_are_not_there() {
 fn the_same_live_and_once() {
     let world = World::new();
     let gpu = r#""gpus":[{"index":0,"uuid":"GPU-1","model":"NVIDIA H100 80GB HBM3","values":{"utilization_ratio":1,"graphics_active_ratio":0.37}}]"#;
-    let line = |at: u64| format!("{{\"at_ms\":{},\"driver\":\"\",{gpu}}}\n", 1_700_000_000_000 + at * 1000);
+    let line = |at: u64| {
+        format!("{{\"at_ms\":{},\"driver\":\"\",{gpu}}}\n", 1_700_000_000_000 + at * 1000)
+    };
     let lines: String = (0..60).map(line).collect();
     let lines = format!("{{\"sconce_recording\":1,\"host\":\"node7\"}}\n{lines}");
     fs::write(world.path("r"), lines).unwrap();

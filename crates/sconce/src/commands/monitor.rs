@@ -1,8 +1,7 @@
 //! `sconce monitor`.
 
 use std::fs::File;
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,18 +24,20 @@ use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
 use sconce_monitor::text::Format;
-use sconce_monitor::watch::{Change, Finding, Watch};
+use sconce_monitor::watch::Watch;
 
 use crate::cli::Global;
+use crate::commands::monitor_listen::{address, cannot_listen, listen, open_to};
+use crate::commands::monitor_output::{costs, output, tell, tell_of_kubelet, write_textfile};
 use crate::commands::monitor_record::Recording;
 use crate::commands::serve::host_name;
-use crate::commands::{monitor_replay, monitor_rules, monitor_web, own, paths, watching};
+use crate::commands::{
+    monitor_replay, monitor_rules, monitor_unit, monitor_web, own, paths, watching,
+};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
-const LISTEN: &str = "127.0.0.1:9400";
-/// The most characters of a finding in words.
-const LONGEST_LINE: usize = 500;
+pub const LISTEN: &str = "127.0.0.1:9400";
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
 
@@ -67,7 +68,7 @@ pub struct Args {
     /// Where to listen: ADDRESS:PORT, or :PORT for all addresses of this machine. Without --web-config there is no
     /// login: whoever reaches it reads the names of containers and processes [127.0.0.1:9400, unless it writes a file]
     #[arg(long, short = 'a', value_name = "ADDRESS:PORT", value_parser = address)]
-    listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     /// Ask for logins and encrypt, as this file says, which Prometheus's exporters take as `--web.config.file`:
     /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
@@ -77,13 +78,13 @@ pub struct Args {
     /// an address, for localhost and for this machine's own name are answered, and others refused. May be given more
     /// than once, and makes it look at names on other addresses too
     #[arg(long, value_name = "NAME", value_parser = host_name, conflicts_with_all = ["web_config", "once"])]
-    host_name: Vec<String>,
+    pub host_name: Vec<String>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
-    interval: Duration,
+    pub interval: Duration,
     /// Which of dcgm-exporter's names
     #[arg(long, value_name = "NAMES", default_value = "dcgm")]
-    names: NamesArg,
+    pub names: NamesArg,
     /// Of dcgm-exporter's metrics those of this file, with its types and HELP, as `dcgm-exporter -f` takes it: lines
     /// `FIELD, TYPE, HELP`
     #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "names")]
@@ -142,7 +143,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum NamesArg {
+pub enum NamesArg {
     /// Those up to 4.8, which public dashboards ask for
     Dcgm,
     /// Those of 4.9, as far as they are known
@@ -163,15 +164,6 @@ impl From<NamesArg> for Names {
             NamesArg::None => Self::None,
         }
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    // As Go programs take it; all IPv4 addresses and, where there is IPv6, those too.
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse().map_err(|_| "a port is a number up to 65535".to_owned())?;
-        return Ok((std::net::Ipv6Addr::UNSPECIFIED, port).into());
-    }
-    text.parse().map_err(|_| "ADDRESS:PORT (127.0.0.1:9400, [::1]:9400), or :PORT".to_owned())
 }
 
 pub fn time(text: &str) -> Result<Duration, String> {
@@ -205,8 +197,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("note: what takes a closer look is not told of: {why}");
     }
     if args.print_unit {
-        let program = unit_program();
-        print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &unit_options(args)));
+        let program = monitor_unit::program();
+        print!(
+            "{}",
+            sconce_monitor::unit(&program.to_string_lossy(), &monitor_unit::options(args))
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if args.print_dashboard {
@@ -383,37 +378,6 @@ fn between(
     })
 }
 
-/// What a unit's program is told.
-fn unit_options(args: &Args) -> String {
-    let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
-    let mut options = format!("--listen {listen}");
-    if args.interval != Duration::from_secs(1) {
-        options += &format!(" --interval {}ms", args.interval.as_millis());
-    }
-    for name in &args.host_name {
-        options += &format!(" --host-name {name}");
-    }
-    if let Some(names) = args.names.to_possible_value().filter(|names| names.get_name() != "dcgm") {
-        options += &format!(" --names {}", names.get_name());
-    }
-    options
-}
-
-/// Which program a unit starts: this one, if the unit's user can reach it.
-fn unit_program() -> PathBuf {
-    const INSTALLED: &str = "/usr/local/bin/sconce";
-    let Ok(own) = std::env::current_exe() else { return INSTALLED.into() };
-    if sconce_monitor::reachable(&own) {
-        return own;
-    }
-    eprintln!(
-        "note: a service without privileges can't start {0}: the unit starts {INSTALLED}, which `sudo install -m 755 {1} {INSTALLED}` puts there",
-        own.display(),
-        crate::trust::quoted(&own),
-    );
-    INSTALLED.into()
-}
-
 /// What a file of counters asks for. What is not known here is said, and left out.
 fn counters(path: &Path) -> Result<Counters, Failure> {
     let text = paths::read("--collectors", path, LARGEST_COUNTERS)?;
@@ -471,27 +435,6 @@ fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<
     thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
 }
 
-/// What each call cost; the share is that of one core.
-fn costs(lived: Duration) -> String {
-    let mut out = format!(
-        "{:<44} {:>7} {:>9} {:>9} {:>9} {:>7}\n",
-        "call", "calls", "mean ms", "longest", "cpu ms", "core"
-    );
-    for (name, cost) in times::all() {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let each = cost.calls.max(1) as f64;
-        let share = cost.processor.as_secs_f64() / lived.as_secs_f64() * 100.0;
-        out += &format!(
-            "{name:<44} {:>7} {:>9.3} {:>9.3} {:>9.3} {share:>6.3}%\n",
-            cost.calls,
-            ms(cost.took) / each,
-            ms(cost.longest),
-            ms(cost.processor) / each,
-        );
-    }
-    out
-}
-
 fn options(args: &Args) -> Options {
     let places = Places {
         socket: args.kubelet_socket.clone().unwrap_or_else(|| SOCKET.into()),
@@ -502,62 +445,6 @@ fn options(args: &Args) -> Options {
     };
     let options = Options::new(Box::new(own::library), own::finder());
     Options { interval: args.interval, pods: Some(places), ..options }
-}
-
-/// Says once each why the kubelet does not name the pods; it is asked again all the same.
-fn tell_of_kubelet(sample: &Sample, told: &mut Vec<String>) {
-    const MOST: usize = 16;
-    if let Some(why) = sample.kubelet.as_ref().filter(|why| !told.contains(why))
-        && told.len() < MOST
-    {
-        eprintln!("note: {why}; it is asked again");
-        told.push(why.clone());
-    }
-}
-
-/// What others on the network get to see, where that is to be said.
-fn open_to(guard: &Guard) -> Option<&'static str> {
-    match (guard.tls.as_ref(), guard.logins.as_ref()) {
-        (None, Some(_)) => Some(
-            "passwords go over the network unencrypted, and so does what is shown; tls_server_config in --web-config encrypts",
-        ),
-        // Who must have a certificate is no stranger; who need not is one.
-        (_, None) if !guard.knows_clients => Some(
-            "whoever reaches this address reads the names of containers, processes and users; a firewall, --web-config or --listen 127.0.0.1:9400 keeps them out",
-        ),
-        _ => None,
-    }
-}
-
-fn cannot_listen(wanted: Option<SocketAddr>, error: &std::io::Error) -> Failure {
-    let address = wanted.map(|address| address.to_string()).unwrap_or_default();
-    let failure = Failure::new(Kind::Machine, format!("can't listen on {address}: {error}"));
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => failure
-            .hint("another program listens there, dcgm-exporter perhaps: `--listen 127.0.0.1:9401` takes another port"),
-        _ => failure,
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind(address).or_else(|error| {
-        // A machine without IPv6.
-        let all = address.ip().is_unspecified() && address.is_ipv6();
-        if all && error.kind() != std::io::ErrorKind::AddrInUse {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
-        } else {
-            Err(error)
-        }
-    });
-    bound.map_err(|error| cannot_listen(Some(address), &error))
-}
-
-/// A file to write, in a folder that no link of a container's volume leads to.
-fn output(option: &str, given: &Path) -> Result<PathBuf, Failure> {
-    let Some(name) = given.file_name() else { return Ok(given.to_owned()) };
-    let folder = given.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = paths::of_option(option, folder.unwrap_or(Path::new(".")))?;
-    Ok(folder.join(name))
 }
 
 fn once(
@@ -595,51 +482,4 @@ fn once(
         None => print!("{}", exporter.metrics(Format::Prometheus)),
     }
     damaged.map_or(Ok(ExitCode::SUCCESS), Err)
-}
-
-/// Whole or not at all: node_exporter reads it at any time.
-fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
-    // Each time: a container may have come since.
-    let path = &output("--textfile", path)?;
-    let cannot = |error: std::io::Error| {
-        Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
-    };
-    // A rename would take the place of what is none: /dev/null, a FIFO, a link to another file.
-    if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
-        let what = format!("--textfile: {} is not a regular file", path.display());
-        return Err(Failure::new(Kind::Usage, what).hint("name a file that ends with .prom"));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    // node_exporter reads what ends with .prom: the part does not.
-    let mut part = tempfile::Builder::new()
-        .prefix(".sconce-")
-        .suffix(".part")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(cannot)?;
-    part.write_all(exporter.metrics(Format::Prometheus).as_bytes()).map_err(cannot)?;
-    part.persist(path).map_err(|error| cannot(error.error))?;
-    Ok(())
-}
-
-/// Prints what begins and what ends.
-fn tell(quiet: bool, changes: &[Change]) {
-    for change in changes.iter().filter(|_| !quiet) {
-        match change {
-            Change::Begins(finding) => {
-                eprintln!("{}: {}", finding.severity.word(), line(finding));
-                eprintln!("  hint: {}", finding.action);
-            }
-            Change::Ends(finding, _) => eprintln!("over: {}", line(finding)),
-        }
-    }
-}
-
-/// `nccl-hang on GPU 0: A rank waits …: busy 100%, …`.
-pub fn line(finding: &Finding) -> String {
-    let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
-    let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
-    // The kernel's line may be anybody's, and of any length.
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect()
 }

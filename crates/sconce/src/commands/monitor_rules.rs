@@ -10,7 +10,8 @@ use sconce_monitor::rules;
 use sconce_monitor::watch::{Change, Finding, Watch};
 use serde_json::json;
 
-use crate::commands::monitor::{line, time};
+use crate::commands::monitor::time;
+use crate::commands::monitor_output::line;
 use crate::commands::monitor_replay::{failure, open};
 use crate::error::Failure;
 

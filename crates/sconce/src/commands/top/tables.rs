@@ -5,31 +5,13 @@ use sconce_monitor::sample::{Gpu, Process, Sample};
 use sconce_monitor::sampler::say;
 
 use super::machines::Found;
+use crate::table::aligned;
 
-/// Columns as wide as what is in them, numbers to the right.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| plain(cell, 60)).collect()).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        widest.max(head.get(column).map_or(0, |name| name.len()))
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut out = String::new();
-    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            text += &format!("{cell:<width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    line(&mut head.iter().copied());
-    for row in &rows {
-        line(&mut row.iter().map(String::as_str));
-    }
-    out
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head = head.iter().map(|name| (*name).to_owned()).collect();
+    let rows = rows.iter().map(|row| row.iter().map(|cell| plain(cell, 60)).collect());
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    aligned(&all, |_| false)
 }
 
 /// Names are whoever's who started it: nothing of them steers a terminal.
@@ -56,9 +38,7 @@ pub fn busy(gpu: &Gpu) -> Option<f64> {
 pub fn absent(gpu: &Gpu) -> Option<String> {
     match gpu.lost {
         Some(code) => Some(say(code)),
-        None if gpu.age_ms >= SILENT => {
-            Some(format!("no answer for {} s", gpu.age_ms / 1000))
-        }
+        None if gpu.age_ms >= SILENT => Some(format!("no answer for {} s", gpu.age_ms / 1000)),
         None => None,
     }
 }
