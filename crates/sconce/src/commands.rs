@@ -32,6 +32,7 @@ pub mod logs;
 pub mod man;
 pub mod measure;
 pub mod monitor;
+pub mod monitor_course;
 pub mod monitor_listen;
 pub mod monitor_output;
 pub mod monitor_record;

@@ -5,12 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
-use sconce_gpu::nvml::times;
 use sconce_listen::Hosts;
 use sconce_monitor::Names;
 use sconce_monitor::counters::Counters;
@@ -20,15 +18,15 @@ use sconce_monitor::history::History;
 use sconce_monitor::pods::{Places, SOCKET};
 use sconce_monitor::recording::Replay;
 use sconce_monitor::rules;
-use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
 use sconce_monitor::text::Format;
 use sconce_monitor::watch::Watch;
 
 use crate::cli::Global;
+use crate::commands::monitor_course::Course;
 use crate::commands::monitor_listen::{address, cannot_listen, listen, open_to};
-use crate::commands::monitor_output::{costs, output, tell, tell_of_kubelet, write_textfile};
+use crate::commands::monitor_output::{output, tell_of_kubelet, write_textfile};
 use crate::commands::monitor_record::Recording;
 use crate::commands::serve::host_name;
 use crate::commands::{
@@ -91,7 +89,7 @@ pub struct Args {
     collectors: Option<PathBuf>,
     /// Write the metrics to a file of node_exporter's textfile collector, whole at each time
     #[arg(long, value_name = "PATH")]
-    textfile: Option<PathBuf>,
+    pub textfile: Option<PathBuf>,
     /// Take one sample, print its metrics (or write the textfile), and end
     #[arg(long, conflicts_with_all = ["listen", "record"])]
     once: bool,
@@ -114,13 +112,13 @@ pub struct Args {
     kubelet_socket: Option<PathBuf>,
     /// End after so long
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
-    duration: Option<Duration>,
+    pub duration: Option<Duration>,
     /// Tell of what holds for this long already, and take it for over as soon: for trials
     #[arg(long, value_name = "TIME", value_parser = time)]
     hold: Option<Duration>,
     /// Print what the calls of NVML cost to standard error at the end
     #[arg(long, hide = true)]
-    times: bool,
+    pub times: bool,
     /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
     #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
     tell: Vec<String>,
@@ -241,7 +239,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let listener = wanted.map(listen).transpose()?;
-    let mut recording = match &args.record {
+    let recording = match &args.record {
         Some(path) => Some(Recording::begin(&output("--record", path)?, &host)?),
         None => None,
     };
@@ -261,121 +259,22 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
         drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
     }
-    let alone = wanted.is_none();
-    let stop = Arc::new(AtomicBool::new(false));
-    if recording.is_some() {
-        finish_when_interrupted(Arc::clone(&stop), args.interval)?;
-    }
-    if args.times {
-        times::begin();
-    }
-    let begun = Instant::now();
-    let mut failed = None;
-    // What was told when it happened: the exit code says it again.
-    let mut broken = None;
-    let (mut unwritten, mut unkept) = (None, false);
-    let mut silent: Option<String> = None;
-    let mut told = Vec::new();
-    let mut take = |sample: Sample| -> bool {
-        if silent != sample.silence {
-            silent.clone_from(&sample.silence);
-            if let Some(why) = &silent {
-                eprintln!("note: NVML does not answer: {why}; it is asked again");
-            }
-        }
-        tell_of_kubelet(&sample, &mut told);
-        // Who serves metrics goes on doing so on a full disk; who only writes has failed.
-        let mut lost = |failure: Failure| {
-            if alone {
-                failed = Some(failure);
-            } else {
-                failure.print();
-            }
-            !alone
-        };
-        if let Some(open) = recording.take() {
-            match times::measure("(recording)", || open.push(&sample)) {
-                Ok(still) => recording = still,
-                Err(failure) => {
-                    broken = Some(failure.code());
-                    if !lost(failure) {
-                        return false;
-                    }
-                }
-            }
-        }
-        let (changes, kept) = times::measure("(metrics and history)", || exporter.push(sample));
-        tell(global.quiet, &changes);
-        // Tried again at the next sample; told of once.
-        if let Err(error) = &kept
-            && !unkept
-        {
-            eprintln!("note: the history can't be written: {error}; it is tried again");
-        }
-        unkept = kept.is_err();
-        if let Some(path) = &args.textfile {
-            let written = write_textfile(path, &exporter);
-            // Tried again at the next sample; told of once.
-            let now = written.as_ref().err().map(Failure::code);
-            let told = std::mem::replace(&mut unwritten, now).is_some();
-            if let Err(failure) = written
-                && !told
-                && !lost(failure)
-            {
-                return false;
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            return false;
-        }
-        args.duration.is_none_or(|most| begun.elapsed() < most)
-    };
+    let mut course = Course::begin(args, global, &exporter, recording, wanted.is_none())?;
     let damaged = match replayed {
         Some(mut samples) => {
-            let until = args.duration.map(|most| begun + most);
-            monitor_replay::play(&mut samples, until, |sample, gap| {
+            monitor_replay::play(&mut samples, course.until(), |sample, gap| {
                 gap.into_iter().for_each(|pause| exporter.skip(pause));
-                take(sample)
+                course.take(sample)
             });
             monitor_replay::whole(&samples, "nothing is shown").err()
         }
         None => {
-            let between = between(&exporter, args, global, &stop, begun);
-            sampler::run(Options { between: Some(between), ..options(args) }, take);
+            let between = Some(course.between());
+            sampler::run(Options { between, ..options(args) }, |sample| course.take(sample));
             None
         }
     };
-    if let Some(recording) = recording {
-        recording.finish()?;
-    }
-    if args.times {
-        eprint!("{}", costs(begun.elapsed()));
-    }
-    // A textfile is whole again once it was written again; a recording is not.
-    match (failed.or(damaged), broken.or(unwritten)) {
-        (Some(failure), _) => Err(failure),
-        (None, Some(code)) => Ok(ExitCode::from(code)),
-        (None, None) => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// What is done while the next sample is not due: what happened is told of, and who is to end does.
-fn between(
-    exporter: &Arc<Exporter>,
-    args: &Args,
-    global: &Global,
-    stop: &Arc<AtomicBool>,
-    begun: Instant,
-) -> sampler::Between {
-    let (exporter, stop) = (Arc::clone(exporter), Arc::clone(stop));
-    let (quiet, duration) = (global.quiet, args.duration);
-    Box::new(move |events| {
-        if !events.is_empty() {
-            // That the history can't be written the next sample tells.
-            tell(quiet, &exporter.happened(events).0);
-        }
-        !stop.load(Ordering::Relaxed) && duration.is_none_or(|most| begun.elapsed() < most)
-    })
+    course.end(damaged)
 }
 
 /// What a file of counters asks for. What is not known here is said, and left out.
@@ -418,21 +317,6 @@ fn keep(args: &Args, serves: bool) -> Result<Option<(PathBuf, History)>, Failure
             Ok(None)
         }
     }
-}
-
-/// Lets a recording be ended by Ctrl-C, whole. A monitor whose driver does not come back ends all the same.
-fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<(), Failure> {
-    let interrupts = sconce_run::Interrupts::listen()?;
-    let wait = move || {
-        while interrupts.came().is_none() {
-            thread::sleep(Duration::from_millis(100));
-        }
-        stop.store(true, Ordering::Relaxed);
-        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(4));
-        std::process::exit(Kind::Interrupted as i32);
-    };
-    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
-    thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
 }
 
 fn options(args: &Args) -> Options {
