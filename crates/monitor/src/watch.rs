@@ -165,7 +165,7 @@ impl Watch {
 
     /// What a sample brings that happened since the last is judged at its own time.
     fn before(&mut self, sample: &Sample) -> Vec<Change> {
-        let within = |event: &&Event| (self.last_ms + 1..sample.at_ms).contains(&event.at_ms);
+        let within = |event: &&Event| self.last_ms < event.at_ms && event.at_ms < sample.at_ms;
         let news = sample.events.iter().filter(|event| !self.judged.contains(event));
         let mut news: Vec<Event> = match self.last_ms {
             0 => Vec::new(),

@@ -103,6 +103,18 @@ fn loads_are_told_of_however_far_samples_are_apart() {
     }
 }
 
+/// A load that one sample alone shows is none that goes on.
+#[test]
+fn one_sample_of_a_load_is_none() {
+    let rest = [(Utilization, 0.), (Graphics, 0.), (SmActive, 0.), (Power, 72.), (MemoryUsed, 0.)];
+    for step in [1_000, 10_000, 30_000, 60_000, 120_000] {
+        for row in [HANG, FP32, STARVED, HELD] {
+            let told = told(every(step), |at| of(gpu(if at / step == 20 { row } else { &rest })));
+            assert_eq!(told, [""; 0], "{step} ms apart");
+        }
+    }
+}
+
 /// Two looks five minutes apart show no hang of two minutes: that it can't be told is said elsewhere.
 #[test]
 fn what_is_too_far_apart_is_no_hang() {

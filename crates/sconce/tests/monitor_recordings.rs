@@ -147,6 +147,26 @@ fn a_gap() {
     assert!(out.contains("critical: fabric") && !out.contains("gap"), "{out}");
 }
 
+/// Times that no clock has.
+#[test]
+fn odd_times() {
+    let world = World::new();
+    let at = |at: u64, more: &str| format!("{{\"at_ms\":{at},\"gpus\":[]{more}}}\n");
+    let event = format!(",\"events\":[{{\"at_ms\":{},\"kind\":\"xid\",\"code\":79}}]", u64::MAX);
+    for times in [
+        &[0, u64::MAX, 0, u64::MAX, 1][..],
+        &[u64::MAX, u64::MAX, u64::MAX],
+        &[1, u64::MAX / 2, u64::MAX - 1, u64::MAX],
+    ] {
+        let lines: String = times.iter().map(|time| at(*time, &event)).collect();
+        compressed(&world.path("r.gz"), &format!("{HEAD}{lines}"));
+        for words in [&["monitor", "rules"][..], &["top", "--once"], &["monitor", "--once"]] {
+            let (code, out, err) = world.says(&[words, &["--replay", "r.gz"]].concat());
+            assert_eq!(code, 0, "{words:?} {times:?}: {out}{err}");
+        }
+    }
+}
+
 /// A clock that was set back: times are those from the beginning, and no sample is before it.
 #[test]
 fn a_clock_that_was_set_back() {

@@ -15,6 +15,8 @@ use crate::error::{Failure, Kind};
 
 /// How long is waited in place of a gap.
 const GAP: Duration = Duration::from_secs(5);
+/// The longest interval that a monitor has.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Opens the recording that `--replay` names.
 pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
@@ -38,7 +40,7 @@ pub fn play(
         last = Some(sample.at_ms);
         let gap = pace.next(sample.at_ms) == Follows::Gap;
         let wait = Duration::from_millis(pause);
-        let wait = if gap { wait.min(GAP) } else { wait };
+        let wait = wait.min(if gap { GAP } else { LONGEST });
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left < wait) {
             thread::sleep(left.unwrap_or_default());

@@ -94,7 +94,7 @@ impl Course {
         let Some(last) = self.last.replace(at_ms) else { return };
         match at_ms.checked_sub(last) {
             Some(pause) => {
-                self.elapsed += pause;
+                self.elapsed = self.elapsed.saturating_add(pause);
                 self.judge(pause);
             }
             None => self.set_back += 1,
@@ -105,8 +105,8 @@ impl Course {
     fn judge(&mut self, next: u64) {
         const LEAST: u64 = 10_000;
         let [before, pause] = self.pauses;
-        if pause > LEAST && pause > 3 * before.max(next) {
-            self.gaps = (self.gaps.0 + 1, self.gaps.1 + pause);
+        if pause > LEAST && pause / 3 > before.max(next) {
+            self.gaps = (self.gaps.0 + 1, self.gaps.1.saturating_add(pause));
         }
         self.pauses = [pause, next];
     }

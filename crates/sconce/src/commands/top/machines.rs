@@ -81,6 +81,9 @@ struct Answer {
 /// Which machine said what, or why it says nothing.
 pub type Said = (usize, Result<Now, Silent>);
 
+/// The machine of a recording, what it says, and the thread that plays it.
+pub type Playing = (Machine, Receiver<Said>, JoinHandle<Replay<File>>);
+
 /// Why a machine says nothing, and what to do about it.
 #[derive(Clone, Debug, Default)]
 pub struct Silent {
@@ -204,9 +207,7 @@ fn ask(at: usize, source: &Source, send: &SyncSender<Said>) {
 }
 
 /// A recording, played at its own pace in a thread, which has it when it is over.
-pub fn play(
-    mut samples: Replay<File>,
-) -> Result<(Machine, Receiver<Said>, JoinHandle<Replay<File>>), Failure> {
+pub fn play(mut samples: Replay<File>) -> Result<Playing, Failure> {
     let (send, answers) = sync_channel(64);
     let machine = Machine { name: Some(recorded(&samples)), ..Machine::default() };
     let playing = move || {
