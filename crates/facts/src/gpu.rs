@@ -23,6 +23,8 @@ pub struct Gpu {
     pub datacenter: bool,
     /// How it plugs in: "SXM5", "PCIe".
     pub form: Option<String>,
+    /// Where that is from, if not from `source`.
+    pub form_source: Option<String>,
     /// The host processor, where the product has one kind only.
     pub host: Option<Machine>,
     /// The first driver whose list of GPUs has it: below, a warning is due.
@@ -120,9 +122,23 @@ pub enum Listed<'a> {
 #[derive(Deserialize)]
 struct Table {
     gpu: Vec<Gpu>,
+    model: Vec<Model>,
 }
 
-static ROWS: LazyLock<Vec<Gpu>> = LazyLock::new(|| table::read::<Table>(table::GPUS).gpu);
+/// The form of what the driver calls so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    name: String,
+    form: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::GPUS));
+static ROWS: LazyLock<&[Gpu]> = LazyLock::new(|| &TABLE.gpu);
+/// Cards: their NVLinks lead to bridges.
+const CARDS: &str = "PCIe";
 
 /// All GPUs.
 pub fn gpus() -> &'static [Gpu] {
@@ -149,6 +165,16 @@ pub fn gpu(name: &str) -> Result<&'static Gpu, UnknownName> {
 pub fn gpu_by_pci(id: &str) -> Option<&'static Gpu> {
     let id = id.trim_start_matches("0x").to_lowercase();
     ROWS.iter().find(|gpu| gpu.pci.contains(&id))
+}
+
+/// Whether all NVLinks of a GPU that the driver calls so are wired, as on a board: those of a card lead to bridges, which may
+/// be absent. Nothing where its form is not known.
+pub fn links_are_wired(model: &str) -> Option<bool> {
+    let wanted = fold(model);
+    let named = TABLE.model.iter().find(|row| fold(&row.name) == wanted);
+    let form = named.map(|row| row.form.as_str());
+    let form = form.or_else(|| gpu(model).ok()?.form.as_deref())?;
+    Some(form != CARDS)
 }
 
 /// A name without case, separators and the words that every card has.
@@ -279,6 +305,36 @@ mod tests {
             assert!(clock == basis && clock != source.is_empty(), "{}", gpu.name);
             let measured = gpu.sm_max_basis == Some(Basis::Measured);
             assert!(!measured || source.starts_with("benches/runs/"), "{}", gpu.name);
+        }
+    }
+
+    #[test]
+    fn boards_and_cards() {
+        for (name, wired) in [
+            ("NVIDIA H100 80GB HBM3", Some(true)),
+            ("NVIDIA H200", Some(true)),
+            ("NVIDIA A800-SXM4-80GB", Some(true)),
+            ("NVIDIA H800", Some(true)),
+            ("NVIDIA H20", Some(true)),
+            ("NVIDIA GB300", Some(true)),
+            ("NVIDIA B300 SXM6 AC", Some(true)),
+            ("NVIDIA H100 NVL", Some(false)),
+            ("NVIDIA A800 40GB Active", Some(false)),
+            ("NVIDIA A100-PCIE-40GB", Some(false)),
+            ("NVIDIA A100 80GB PCIe", Some(false)),
+            // A product of several forms, and one that nobody knows.
+            ("A800", None),
+            ("NVIDIA Z9", None),
+        ] {
+            assert_eq!(links_are_wired(name), wired, "{name}");
+        }
+        let known = ["PCIe", "SXM2", "SXM3", "SXM4", "SXM5", "SXM6", "NVL72", "Superchip"];
+        let forms = TABLE.gpu.iter().filter_map(|gpu| gpu.form.as_deref());
+        for form in forms.chain(TABLE.model.iter().map(|row| row.form.as_str())) {
+            assert!(known.contains(&form), "{form}");
+        }
+        for gpu in gpus() {
+            assert!(gpu.form_source.is_none() || gpu.form.is_some(), "{}", gpu.name);
         }
     }
 

@@ -44,7 +44,7 @@ pub use figures::{
     rate,
 };
 pub use generation::{Generation, generation_by_pci};
-pub use gpu::{Basis, Gpu, Listed, gpu, gpu_by_pci, gpus};
+pub use gpu::{Basis, Gpu, Listed, gpu, gpu_by_pci, gpus, links_are_wired};
 pub use imports::{Pair, import_pair, import_wants};
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};

@@ -1,7 +1,8 @@
 //! The rules for Prometheus: an alert for each.
 //!
 //! Where a rule can be asked of the metrics, it is: such an alert also holds while the monitor is down and up again. The
-//! others rest on `sconce_anomaly`, which is the rule itself, and have its label `severity`. `promtool check rules` takes the file.
+//! others rest on `sconce_anomaly`, which is the rule itself, and have its label `severity`: those of clocks among them,
+//! of which a scrape sees one moment in many. `promtool check rules` takes the file.
 
 use std::fmt::Write;
 

@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::events::{self, Ran, Told};
 use crate::history::{self, History, Span};
 use crate::names::Names;
-use crate::sample::Sample;
+use crate::sample::{Event, Sample};
 use crate::sampler::now_ms;
 use crate::server::{Answer, STREAM, Site};
 use crate::text::{Format, Page, render};
@@ -39,7 +39,19 @@ struct State {
     /// The same for pages that are open.
     live: Option<Arc<str>>,
     samples: u64,
+    /// Counts what pages that are open hear of: samples, and what happened between them.
+    news: u64,
     begun_ms: u64,
+}
+
+impl State {
+    /// What is given out is made anew.
+    fn renew(&mut self) {
+        self.findings = self.watch.findings();
+        self.text = [None, None];
+        self.live = None;
+        self.news += 1;
+    }
 }
 
 impl Exporter {
@@ -52,6 +64,7 @@ impl Exporter {
             text: [None, None],
             live: None,
             samples: 0,
+            news: 0,
             begun_ms: now_ms(),
         };
         let (host, state) = (host.to_owned(), Mutex::new(state));
@@ -88,16 +101,35 @@ impl Exporter {
         // The watch keeps less of what nobody else holds, without a copy.
         state.sample = None;
         let changes = state.watch.push(Arc::clone(&sample));
-        state.findings = state.watch.findings();
         state.sample = Some(Arc::clone(&sample));
-        state.text = [None, None];
-        state.live = None;
         state.samples += 1;
+        state.renew();
         drop(state);
         let Some((_, history)) = &self.history else { return (changes, Ok(())) };
         let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
         let (rows, told) = (history.push(&sample), history.events().push(&sample, &changes));
         (changes, rows.and(told))
+    }
+
+    /// Takes what happened since the last sample: what begins with it, and whether it is in the history. The next sample has
+    /// it as well.
+    pub fn happened(&self, events: Vec<Event>) -> (Vec<Change>, io::Result<()>) {
+        let mut state = self.state();
+        let changes = state.watch.happened(now_ms(), events);
+        state.renew();
+        let sample = state.sample.clone();
+        drop(state);
+        let (Some((_, history)), Some(sample)) = (&self.history, sample) else {
+            return (changes, Ok(()));
+        };
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = history.events().push(&sample, &changes);
+        (changes, told)
+    }
+
+    /// The next sample comes after a pause of so many milliseconds that was not waited for.
+    pub fn skip(&self, pause_ms: u64) {
+        self.state().watch.skip(pause_ms);
     }
 
     /// The last sample.
@@ -317,7 +349,7 @@ impl Site for Exporter {
 
     fn news(&self, after: u64) -> Option<(u64, Arc<str>)> {
         let mut state = self.state();
-        if state.samples <= after {
+        if state.news <= after {
             return None;
         }
         if state.live.is_none() {
@@ -327,7 +359,7 @@ impl Site for Exporter {
             let text = serde_json::to_string(&now).ok()?;
             state.live = Some(format!("{DATA}{text}\n\n").into());
         }
-        Some((state.samples, state.live.clone()?))
+        Some((state.news, state.live.clone()?))
     }
 }
 

@@ -4,7 +4,7 @@
 //! tear. Values that do not change are not written again.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -43,6 +43,54 @@ pub enum Error {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What is wrong with a recording, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of the recording {fault}")]
+pub struct Damage {
+    /// The line's number; the head is line 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is whole, and no sample.
+    #[error("is no sample")]
+    NoSample,
+    /// Another recording begins there.
+    #[error("is the head of another recording")]
+    AnotherHead,
+    /// It has no end within what a line may have.
+    #[error("is longer than {} MiB", LONGEST >> 20)]
+    TooLong,
+    /// It can't be unpacked, or all before it does not have the checksum that stands there.
+    #[error("can't be unpacked: {0}")]
+    Packed(String),
+    /// There are more lines than are read.
+    #[error("is one too many: {MOST} samples are read")]
+    TooMany,
+}
+
+impl Damage {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self.fault {
+            Fault::NoSample => {
+                "it was changed since it was written: take another copy of it; what comes before that line holds"
+            }
+            Fault::AnotherHead => {
+                "two recordings were joined: each by itself can be read; what comes before that line holds"
+            }
+            Fault::Packed(_) => {
+                "it was changed since it was written, and lines before may have been as well: take another copy of it"
+            }
+            Fault::TooLong | Fault::TooMany => "what comes before that line holds",
+        }
+    }
 }
 
 impl Error {
@@ -124,6 +172,9 @@ impl<W: Write> Recorder<W> {
 /// A line: what is as it was is left out.
 #[derive(Serialize, Deserialize)]
 struct Line {
+    /// The sample's own, which no sample lacks.
+    #[serde(skip_serializing)]
+    at_ms: u64,
     #[serde(flatten)]
     sample: Sample,
     /// For GPUs that keep values of before: those, by UUID, that are gone.
@@ -140,7 +191,7 @@ struct Line {
 fn shortened(sample: &Sample, last: &Sample) -> Line {
     let same_ports = !sample.ports.is_empty() && sample.ports == last.ports;
     let (gone, same) = (BTreeMap::new(), Vec::new());
-    let mut line = Line { sample: sample.clone(), gone, same, same_ports };
+    let mut line = Line { at_ms: sample.at_ms, sample: sample.clone(), gone, same, same_ports };
     if same_ports {
         line.sample.ports.clear();
     }
@@ -171,7 +222,8 @@ fn shortened(sample: &Sample, last: &Sample) -> Line {
 }
 
 fn whole(line: Line, last: &Sample) -> Sample {
-    let Line { mut sample, gone, same, same_ports } = line;
+    let Line { at_ms, mut sample, gone, same, same_ports } = line;
+    sample.at_ms = at_ms;
     if same_ports {
         sample.ports.clone_from(&last.ports);
     }
@@ -198,28 +250,28 @@ fn whole(line: Line, last: &Sample) -> Sample {
 }
 
 /// Reads one.
-pub struct Replay<R: Read> {
+pub struct Replay<R: io::Read> {
     lines: BufReader<MultiGzDecoder<R>>,
     host: String,
     last: Sample,
     count: usize,
     torn: bool,
-    bad_line: Option<usize>,
+    damage: Option<Damage>,
 }
 
-impl<R: Read> Replay<R> {
+impl<R: io::Read> Replay<R> {
     /// Reads its beginning.
     ///
     /// # Errors
     /// [`Error::NotOne`], [`Error::Newer`].
     pub fn open(from: R) -> Result<Self, Error> {
         let mut lines = BufReader::new(MultiGzDecoder::new(from));
-        let line = line(&mut lines).map_err(|_| Error::NotOne)?.ok_or(Error::NotOne)?;
+        let Ok(Read::Line(line)) = line(&mut lines) else { return Err(Error::NotOne) };
         let head: Head = serde_json::from_slice(&line).map_err(|_| Error::NotOne)?;
         match head.sconce_recording {
             1..=VERSION => {
                 let (host, last) = (head.host, Sample::default());
-                Ok(Self { lines, host, last, count: 0, torn: false, bad_line: None })
+                Ok(Self { lines, host, last, count: 0, torn: false, damage: None })
             }
             0 => Err(Error::NotOne),
             found => Err(Error::Newer { found }),
@@ -236,43 +288,73 @@ impl<R: Read> Replay<R> {
         self.torn
     }
 
-    /// The number of a whole line that is no sample: none of a recorder's, and what comes behind it is not read, since
-    /// samples rest on those before them.
-    pub fn bad_line(&self) -> Option<usize> {
-        self.bad_line
+    /// Where it is none of a recorder's: what comes behind is not read, since samples rest on those before them.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    fn broken(&mut self, fault: Fault) -> Option<Sample> {
+        // The first line is the recording's head.
+        self.damage = Some(Damage { line: self.count + 1, fault });
+        None
     }
 }
 
-impl<R: Read> Iterator for Replay<R> {
+impl<R: io::Read> Iterator for Replay<R> {
     type Item = Sample;
 
     fn next(&mut self) -> Option<Sample> {
-        if self.torn || self.bad_line.is_some() || self.count >= MOST {
+        if self.torn || self.damage.is_some() {
             return None;
         }
         self.count += 1;
-        let read = line(&mut self.lines);
-        let Ok(read) = read else {
-            self.torn = true;
-            return None;
+        let line = match line(&mut self.lines) {
+            Ok(Read::Line(line)) => line,
+            Ok(Read::End) => return None,
+            // A recorder that was killed.
+            Ok(Read::Torn) => {
+                self.torn = true;
+                return None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.torn = true;
+                return None;
+            }
+            Ok(Read::TooLong) => return self.broken(Fault::TooLong),
+            Err(error) => return self.broken(Fault::Packed(error.to_string())),
         };
-        let Ok(line) = serde_json::from_slice::<Line>(&read?) else {
-            // The first line is the recording's head.
-            self.bad_line = Some(self.count + 1);
-            return None;
+        if self.count > MOST {
+            return self.broken(Fault::TooMany);
+        }
+        let Ok(line) = serde_json::from_slice::<Line>(&line) else {
+            let head = serde_json::from_slice::<Head>(&line).is_ok();
+            return self.broken(if head { Fault::AnotherHead } else { Fault::NoSample });
         };
         self.last = whole(line, &self.last);
         Some(self.last.clone())
     }
 }
 
-/// A line without its end; nothing at the end.
-fn line(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+/// What a line is.
+enum Read {
+    /// A whole one, without its end.
+    Line(Vec<u8>),
+    /// The recording's end.
+    End,
+    /// One without an end.
+    Torn,
+    /// One of more bytes than any has.
+    TooLong,
+}
+
+fn line(from: &mut impl BufRead) -> io::Result<Read> {
     let mut bytes = Vec::new();
-    from.take(LONGEST).read_until(b'\n', &mut bytes)?;
-    match bytes.pop() {
-        None => Ok(None),
-        Some(b'\n') => Ok(Some(bytes)),
-        Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
+    io::Read::take(&mut *from, LONGEST).read_until(b'\n', &mut bytes)?;
+    let long = bytes.len() as u64 >= LONGEST;
+    Ok(match bytes.pop() {
+        None => Read::End,
+        Some(b'\n') => Read::Line(bytes),
+        Some(_) if long => Read::TooLong,
+        Some(_) => Read::Torn,
+    })
 }

@@ -1,6 +1,6 @@
 //! A moment of the machine: its GPUs, what runs on them, what happened since the moment before.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metric::Values;
 use crate::ports::Port;
@@ -12,7 +12,7 @@ pub struct Sample {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// The driver's version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
     pub driver: Option<String>,
     /// Why there is nothing of NVML, where there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +215,12 @@ pub enum EventKind {
     Sxid,
     /// A GPU has fallen off the bus.
     LeftTheBus,
+}
+
+/// A text that says something: an empty version is none.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|text| !text.trim().is_empty()))
 }
 
 fn is_zero(number: &u64) -> bool {

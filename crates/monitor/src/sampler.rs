@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +29,10 @@ const FIRST: Duration = Duration::from_secs(5);
 const REOPEN: Duration = Duration::from_secs(30);
 /// How long threads may take to come out of NVML; the wait for events lasts half a second at most.
 const LAST: Duration = Duration::from_secs(2);
+/// How often it is looked whether something happened, where samples are further apart, or a GPU takes long to answer.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a GPU may take to answer at most, however far samples are apart.
+const LOOK: Duration = Duration::from_secs(10);
 /// How often our own containers are looked for.
 const OWN: Duration = Duration::from_secs(5);
 /// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
@@ -41,6 +45,9 @@ pub type FindOwn = Box<dyn FnMut() -> Vec<OwnContainer> + Send>;
 
 /// Finds the driver's NVML.
 pub type FindLibrary = Box<dyn FnMut() -> PathBuf + Send>;
+
+/// Is told at once what happened before the next sample is due, and says whether to go on. The sample has it as well.
+pub type Between = Box<dyn FnMut(Vec<Event>) -> bool>;
 
 /// What a sampler is to do.
 pub struct Options {
@@ -58,6 +65,8 @@ pub struct Options {
     pub own: FindOwn,
     /// Whether errors are waited for; who looks once has no use for them.
     pub listen: bool,
+    /// Who does not wait for the next sample.
+    pub between: Option<Between>,
 }
 
 impl Options {
@@ -71,6 +80,7 @@ impl Options {
             pods: Some(Places::default()),
             own,
             listen: true,
+            between: None,
         }
     }
 }
@@ -83,14 +93,14 @@ pub fn now_ms() -> u64 {
 
 /// Takes samples for as long as `wanted` says so.
 pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
-    let mut log = KernelLog::open(&options.kernel_log).ok();
+    let log = KernelLog::open(&options.kernel_log).ok();
     let mut owners = Owners::new(Path::new("/proc"), Path::new("/etc/passwd"));
     let ports = Ports::watch(&options.infiniband);
     let mut pods = options.pods.as_ref().and_then(Pods::watch);
     let mut own_at: Option<Instant> = None;
     let pids = std::fs::read_link("/proc/self/ns/pid");
     let sees_processes = pids.is_ok_and(|pids| pids.as_os_str() == FIRST_PIDS);
-    let mut machine = Machine { kernel_log: log.is_some(), ..Machine::default() };
+    let mut machine = Machine { log, sees_processes, ..Machine::default() };
     let mut next = Instant::now();
     loop {
         if own_at.is_none_or(|at| at.elapsed() >= OWN) {
@@ -98,18 +108,19 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
             own_at = Some(Instant::now());
         }
         machine.keep_open(&mut options);
-        machine.look(if machine.first { FIRST } else { options.interval.mul_f64(0.8) });
-        let at_ms = now_ms();
-        let mut events = machine.events();
-        events.extend(log.as_mut().map(|log| log.news(at_ms)).unwrap_or_default());
-        let mut sample = machine.sample(at_ms, events, &mut owners, sees_processes);
+        let patience = if machine.first { FIRST } else { options.interval.mul_f64(0.8).min(LOOK) };
+        let end = Instant::now() + patience;
+        machine.ask();
+        while !machine.gather(end.min(Instant::now() + TICK)) && Instant::now() < end {
+            if !machine.tick(&mut options) {
+                break;
+            }
+        }
+        let mut sample = machine.sample(now_ms(), &mut owners);
         sample.kubelet = pods.as_mut().and_then(|pods| pods.name(&mut sample.gpus));
         sample.ports = ports.as_ref().map(Ports::now).unwrap_or_default();
         if !wanted(sample) {
-            if let Some(open) = machine.open.take() {
-                open.end();
-            }
-            return;
+            return machine.end();
         }
         next += options.interval;
         let now = Instant::now();
@@ -117,7 +128,19 @@ pub fn run(mut options: Options, mut wanted: impl FnMut(Sample) -> bool) {
         if next + options.interval < now {
             next = now;
         }
-        thread::sleep(next.saturating_duration_since(now));
+        loop {
+            thread::sleep(next.saturating_duration_since(Instant::now()).min(TICK));
+            if Instant::now() >= next {
+                break;
+            }
+            if !machine.tick(&mut options) {
+                if machine.told.is_empty() {
+                    return machine.end();
+                }
+                // What was told of is in a sample, also in the last.
+                break;
+            }
+        }
     }
 }
 
@@ -135,8 +158,12 @@ struct Machine {
     gpus: BTreeMap<String, Seen>,
     /// At the first look there is nothing older to show.
     first: bool,
-    kernel_log: bool,
+    log: Option<KernelLog>,
+    sees_processes: bool,
+    /// What happened lately, from whatever source.
     reported: Vec<Event>,
+    /// What was told of between samples, for the next one.
+    told: Vec<Event>,
 }
 
 /// Errors that NVML reported and no sample has yet: the session's number of the GPU, the error's.
@@ -199,7 +226,7 @@ impl Machine {
                 if options.listen {
                     open.listen();
                 }
-                self.driver = open.session.driver();
+                self.driver = open.session.driver().filter(|version| !version.trim().is_empty());
                 self.silence = None;
                 self.open = Some(open);
                 self.first = true;
@@ -208,17 +235,25 @@ impl Machine {
         }
     }
 
-    /// Asks every GPU, and takes what comes in time.
-    fn look(&mut self, patience: Duration) {
+    /// Asks every GPU.
+    fn ask(&mut self) {
         let Some(open) = &mut self.open else { return };
         self.first = false;
         for (_, worker) in &mut open.workers {
             worker.ask();
         }
-        let end = Instant::now() + patience;
+    }
+
+    /// Takes what comes until then; whether that is all.
+    fn gather(&mut self, end: Instant) -> bool {
+        let Some(open) = &mut self.open else { return true };
         while open.workers.iter().any(|(_, worker)| worker.busy) {
             let left = end.saturating_duration_since(Instant::now());
-            let Ok(found) = open.answers.recv_timeout(left) else { break };
+            let found = match open.answers.recv_timeout(left) {
+                Ok(found) => found,
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return true,
+            };
             if found.generation != self.generation {
                 continue;
             }
@@ -231,6 +266,33 @@ impl Machine {
                 Err(code) => seen.gpu.lost = Some(code),
             }
         }
+        true
+    }
+
+    /// Tells of what happened, where somebody wants to know before the next sample; whether to go on.
+    fn tick(&mut self, options: &mut Options) -> bool {
+        let Some(between) = &mut options.between else { return true };
+        let news = self.news();
+        self.told.extend(news.iter().cloned());
+        between(news)
+    }
+
+    fn end(mut self) {
+        if let Some(open) = self.open.take() {
+            open.end();
+        }
+    }
+
+    /// What happened since it was asked last: each error once, with its GPU.
+    fn news(&mut self) -> Vec<Event> {
+        let mut events = self.events();
+        events.extend(self.log.as_mut().map(|log| log.news(now_ms())).unwrap_or_default());
+        let mut events = self.once(events);
+        // The kernel's log is the whole machine's: in a container, errors of GPUs that it was not given are others'.
+        events.retain(|event| {
+            self.sees_processes || event.kind != EventKind::Xid || !event.uuid.is_empty()
+        });
+        events
     }
 
     /// The errors that NVML reported.
@@ -251,13 +313,7 @@ impl Machine {
         events.collect()
     }
 
-    fn sample(
-        &mut self,
-        at_ms: u64,
-        events: Vec<Event>,
-        owners: &mut Owners,
-        sees_processes: bool,
-    ) -> Sample {
+    fn sample(&mut self, at_ms: u64, owners: &mut Owners) -> Sample {
         let mut gpus: Vec<Gpu> = Vec::new();
         for seen in self.gpus.values() {
             let mut gpu = seen.gpu.clone();
@@ -273,13 +329,10 @@ impl Machine {
             gpus.push(gpu);
         }
         gpus.sort_by_key(|gpu| gpu.index);
-        let mut events = self.once(events, &gpus);
-        // The kernel's log is the whole machine's: in a container, errors of GPUs that it was not given are others'.
-        events.retain(|event| {
-            sees_processes || event.kind != EventKind::Xid || !event.uuid.is_empty()
-        });
+        let mut events = std::mem::take(&mut self.told);
+        events.extend(self.news());
         let (driver, silence) = (self.driver.clone(), self.silence.clone());
-        let kernel_log = self.kernel_log;
+        let (kernel_log, sees_processes) = (self.log.is_some(), self.sees_processes);
         let xid_events = self.open.as_ref().is_some_and(|open| open.waiter.is_some());
         let ports = Vec::new();
         Sample {
@@ -297,14 +350,15 @@ impl Machine {
     }
 
     /// Each error once, with its GPU.
-    fn once(&mut self, events: Vec<Event>, gpus: &[Gpu]) -> Vec<Event> {
+    fn once(&mut self, events: Vec<Event>) -> Vec<Event> {
         let mut news = Vec::new();
         for mut event in events {
             let same_place = |gpu: &&Gpu| {
                 !event.bus_id.is_empty() && gpu.bus_id.starts_with(event.bus_id.as_str())
             };
-            let gpu = gpus.iter().find(|gpu| gpu.uuid == event.uuid);
-            if let Some(gpu) = gpu.or_else(|| gpus.iter().find(same_place)) {
+            let mut gpus = self.gpus.values().map(|seen| &seen.gpu);
+            let gpu = self.gpus.get(&event.uuid).map(|seen| &seen.gpu);
+            if let Some(gpu) = gpu.or_else(|| gpus.find(same_place)) {
                 event.uuid.clone_from(&gpu.uuid);
                 if event.bus_id.is_empty() {
                     event.bus_id.clone_from(&gpu.bus_id);

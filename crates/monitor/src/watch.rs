@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::rules::{RULES, Rule};
-use crate::sample::{EventKind, Sample};
-use crate::window::Window;
+use crate::rules::{OF_EVENTS, RULES, Rule};
+use crate::sample::{Event, EventKind, Sample};
+use crate::window::{Follows, Window};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -101,6 +101,9 @@ pub struct Watch {
     xids: Vec<(String, u32, u64)>,
     /// In how many samples some rules could not be told of, and how far those were apart at most.
     blind: Option<(u64, Duration)>,
+    /// What was judged before a sample has it.
+    judged: Vec<Event>,
+    last_ms: u64,
 }
 
 /// The most things that are tracked.
@@ -111,13 +114,86 @@ impl Watch {
     pub fn new(cap: Option<Duration>) -> Self {
         let cap = cap.unwrap_or(Duration::MAX);
         let (tracks, last_xid, xids) = (Vec::new(), Vec::new(), Vec::new());
-        Self { window: Window::default(), tracks, cap, last_xid, xids, blind: None }
+        Self {
+            window: Window::default(),
+            tracks,
+            cap,
+            last_xid,
+            xids,
+            blind: None,
+            judged: Vec::new(),
+            last_ms: 0,
+        }
     }
 
     /// Judges the next sample.
-    pub fn push(&mut self, sample: Arc<Sample>) -> Vec<Change> {
+    pub fn push(&mut self, mut sample: Arc<Sample>) -> Vec<Change> {
         let now = sample.at_ms;
-        for event in sample.events.iter().filter(|event| event.kind == EventKind::Xid) {
+        let mut changes = self.before(&sample);
+        let judged = std::mem::take(&mut self.judged);
+        if sample.events.iter().any(|event| judged.contains(event)) {
+            Arc::make_mut(&mut sample).events.retain(|event| !judged.contains(event));
+        }
+        self.count(&sample.events);
+        let follows = self.window.push(sample);
+        // What was seen on both sides of a gap was not seen in it.
+        let mut over_at = now;
+        match follows {
+            Follows::First | Follows::InTime => {}
+            Follows::SetBack => {
+                self.tracks.retain(|track| track.told.is_some());
+                // Where the clock was set back what holds holds from now on.
+                self.tracks.iter_mut().for_each(|track| track.last_ms = track.last_ms.min(now));
+            }
+            Follows::Gap => {
+                self.tracks.retain(|track| track.told.is_some());
+                over_at = self.last_ms;
+            }
+        }
+        self.last_ms = now;
+        let step = self.window.step_ms().map_or(Duration::ZERO, Duration::from_millis);
+        if RULES.iter().any(|rule| !rule.bears(step)) {
+            let (samples, widest) = self.blind.unwrap_or_default();
+            self.blind = Some((samples + 1, widest.max(step)));
+        }
+        for rule in RULES.iter().filter(|rule| rule.bears(step)) {
+            self.ask(rule, now);
+        }
+        changes.extend(self.changes(now, over_at, |_| true));
+        changes
+    }
+
+    /// What a sample brings that happened since the last is judged at its own time.
+    fn before(&mut self, sample: &Sample) -> Vec<Change> {
+        let within = |event: &&Event| self.last_ms < event.at_ms && event.at_ms < sample.at_ms;
+        let news = sample.events.iter().filter(|event| !self.judged.contains(event));
+        let mut news: Vec<Event> = match self.last_ms {
+            0 => Vec::new(),
+            _ => news.filter(within).cloned().collect(),
+        };
+        news.sort_by_key(|event| event.at_ms);
+        let judge = |event: Event| self.happened(event.at_ms, vec![event]);
+        news.into_iter().flat_map(judge).collect()
+    }
+
+    /// Judges what happened since the last sample, when it is known. The next sample has it as well.
+    pub fn happened(&mut self, now: u64, events: Vec<Event>) -> Vec<Change> {
+        self.count(&events);
+        self.window.happened(&events);
+        self.judged.extend(events);
+        for rule in OF_EVENTS {
+            self.ask(rule, now);
+        }
+        self.changes(now, now, |rule| OF_EVENTS.iter().any(|one| one.id == rule.id))
+    }
+
+    /// The next sample comes after a gap of so many milliseconds, whatever its time.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.window.skip(pause_ms);
+    }
+
+    fn count(&mut self, events: &[Event]) {
+        for event in events.iter().filter(|event| event.kind == EventKind::Xid) {
             let Some(code) = event.code else { continue };
             self.last_xid.retain(|(uuid, _)| *uuid != event.uuid);
             self.last_xid.push((event.uuid.clone(), code));
@@ -129,26 +205,23 @@ impl Watch {
                 None => {}
             }
         }
+    }
+
+    fn ask(&mut self, rule: &'static Rule, now: u64) {
+        for seen in (rule.check)(&self.window) {
+            self.note(rule, seen, now);
+        }
+    }
+
+    /// What begins and ends now, of the rules that were asked; what is over was so at the latest at `over_at`.
+    fn changes(&mut self, now: u64, over_at: u64, asked: impl Fn(&Rule) -> bool) -> Vec<Change> {
         let mut changes = Vec::new();
-        if !self.window.push(sample) {
-            // What holds on both sides of a gap was not seen throughout.
-            self.tracks.retain(|track| track.told.is_some());
-            // Where the clock was set back what holds holds from now on.
-            self.tracks.iter_mut().for_each(|track| track.last_ms = track.last_ms.min(now));
-        }
-        let step = self.window.step_ms().map_or(Duration::ZERO, Duration::from_millis);
-        if RULES.iter().any(|rule| !rule.bears(step)) {
-            let (samples, widest) = self.blind.unwrap_or_default();
-            self.blind = Some((samples + 1, widest.max(step)));
-        }
-        for rule in RULES.iter().filter(|rule| rule.bears(step)) {
-            for seen in (rule.check)(&self.window) {
-                self.note(rule, seen, now);
-            }
-        }
         let cap = self.cap;
         let scaled = |time: Duration| time.min(cap).as_millis() as u64;
         self.tracks.retain_mut(|track| {
+            if !asked(track.rule) {
+                return true;
+            }
             let unseen = now.saturating_sub(track.last_ms);
             let held = now.saturating_sub(track.first_ms) >= scaled(track.rule.hold);
             let worse = track.told.is_none_or(|told| told < track.finding.severity);
@@ -161,7 +234,8 @@ impl Watch {
             let over = if told { unseen > scaled(track.rule.clear) } else { unseen > 0 };
             if over && told {
                 // A clock that was set back lets nothing end before it began.
-                changes.push(Change::Ends(track.finding.clone(), now.max(track.finding.since_ms)));
+                let end = over_at.max(track.finding.since_ms);
+                changes.push(Change::Ends(track.finding.clone(), end));
             }
             !over
         });

@@ -1,6 +1,6 @@
 //! The last minutes, as rules look at them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const MOST_LINKED: usize = 4096;
 /// Samples that are kept however old they are: two looks tell what one does not.
 const LEAST: usize = 3;
 /// The pauses of which the usual one is found.
-const PAUSES: usize = 15;
+const PAUSES: usize = 5;
 /// As much longer than usual a pause may be: a sample that was left out, and jitter.
 const LATE: u64 = 3;
 /// No shorter pause is a gap: a GPU's last values count for as long.
@@ -38,12 +38,68 @@ pub struct Window {
     answered: Option<Arc<Sample>>,
     /// GPUs that were listed once, and are not.
     gone: Vec<Gpu>,
-    /// GPUs by their UUID and ports by their name that had a link.
-    linked: BTreeSet<String>,
-    /// How long it was from each of the last samples to the next, milliseconds.
-    pauses: VecDeque<u64>,
+    /// GPUs by their UUID and ports by their name that had a link, and how many at most.
+    linked: BTreeMap<String, f64>,
+    pace: Pace,
     /// When samples began to come without a gap.
     whole_since: u64,
+}
+
+/// How far samples are apart, as they come: no interval is written down, and it may change.
+#[derive(Default)]
+pub struct Pace {
+    /// From each of the last samples to the next, milliseconds.
+    pauses: VecDeque<u64>,
+    last_ms: Option<u64>,
+    /// A pause before the next sample that nobody waited for.
+    skipped: Option<u64>,
+}
+
+/// How a sample follows the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// It is the first.
+    First,
+    /// After a pause as usual.
+    InTime,
+    /// After a gap: the machine slept, the driver hung, or the interval changed.
+    Gap,
+    /// The clock was set back.
+    SetBack,
+}
+
+impl Pace {
+    /// Takes the time of the next sample.
+    pub fn next(&mut self, at_ms: u64) -> Follows {
+        let skipped = self.skipped.take();
+        let Some(last) = self.last_ms.replace(at_ms) else { return Follows::First };
+        let Some(pause) = at_ms.checked_sub(last) else { return Follows::SetBack };
+        let pause = skipped.unwrap_or(pause);
+        // Before there is a usual pause a long one may be a gap.
+        let most = self.usual_ms().map_or(NO_GAP_MS, |usual| usual.saturating_mul(LATE));
+        self.pauses.push_back(pause);
+        while self.pauses.len() > PAUSES {
+            self.pauses.pop_front();
+        }
+        if skipped.is_none() && pause <= most.max(NO_GAP_MS) {
+            Follows::InTime
+        } else {
+            Follows::Gap
+        }
+    }
+
+    /// Says that the next sample follows after a gap of so many milliseconds, whatever its time: who plays a recording does not
+    /// wait for it.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.skipped = Some(pause_ms);
+    }
+
+    /// The usual pause, milliseconds: the median of the last.
+    pub fn usual_ms(&self) -> Option<u64> {
+        let mut pauses: Vec<u64> = self.pauses.iter().copied().collect();
+        pauses.sort_unstable();
+        pauses.get(pauses.len().saturating_sub(1) / 2).copied()
+    }
 }
 
 /// One GPU over the last so many seconds.
@@ -53,31 +109,17 @@ pub struct Recent<'a> {
 }
 
 impl Window {
-    /// Takes the next sample, and says whether it follows the one before: not after a gap, and not where the clock was set
-    /// back.
-    pub fn push(&mut self, sample: Arc<Sample>) -> bool {
+    /// Takes the next sample, and says how it follows the one before.
+    pub fn push(&mut self, sample: Arc<Sample>) -> Follows {
         let now = sample.at_ms;
-        let pause = self.samples.back().map(|last| now.checked_sub(last.at_ms));
-        let follows = match pause {
-            // The clock was set back: it begins anew.
-            Some(None) => {
-                self.samples.clear();
-                false
-            }
-            // The second sample has no usual pause to be held against: its own is the usual one.
-            Some(Some(pause)) => self
-                .step_ms()
-                .is_none_or(|usual| pause <= NO_GAP_MS.max(usual.saturating_mul(LATE))),
-            None => false,
-        };
-        if !follows {
-            self.whole_since = now;
+        let follows = self.pace.next(now);
+        if follows == Follows::SetBack {
+            // It begins anew, and nothing happened later than now.
+            self.samples.clear();
+            self.events.iter_mut().for_each(|event| event.at_ms = event.at_ms.min(now));
         }
-        if let Some(Some(pause)) = pause {
-            self.pauses.push_back(pause);
-            while self.pauses.len() > PAUSES {
-                self.pauses.pop_front();
-            }
+        if follows != Follows::InTime {
+            self.whole_since = now;
         }
         if sample.silence.is_none() {
             let listed = |one: &Gpu| sample.gpus.iter().any(|gpu| gpu.uuid == one.uuid);
@@ -87,12 +129,13 @@ impl Window {
             self.gone.truncate(MOST_GONE);
             self.answered = Some(Arc::clone(&sample));
         }
-        let up = |gpu: &&Gpu| gpu.values.get(Metric::NvlinksUp).is_some_and(|up| up > 0.0);
-        let gpus = sample.gpus.iter().filter(up).map(|gpu| gpu.uuid.clone());
-        let ports = sample.ports.iter().filter(|port| port.is_active()).map(name_of);
-        for linked in gpus.chain(ports) {
-            if self.linked.len() < MOST_LINKED {
-                self.linked.insert(linked);
+        let up = |gpu: &Gpu| gpu.values.get(Metric::NvlinksUp).filter(|up| *up > 0.0);
+        let gpus = sample.gpus.iter().filter_map(|gpu| Some((gpu.uuid.clone(), up(gpu)?)));
+        let ports = sample.ports.iter().filter(|port| port.is_active());
+        for (name, up) in gpus.chain(ports.map(|port| (name_of(port), 1.0))) {
+            if self.linked.len() < MOST_LINKED || self.linked.contains_key(&name) {
+                let most = self.linked.entry(name).or_default();
+                *most = most.max(up);
             }
         }
         self.events.extend(sample.events.iter().cloned());
@@ -114,21 +157,32 @@ impl Window {
         follows
     }
 
-    /// How far samples are apart as a rule, milliseconds: the median of the last pauses.
-    pub fn step_ms(&self) -> Option<u64> {
-        let mut pauses: Vec<u64> = self.pauses.iter().copied().collect();
-        pauses.sort_unstable();
-        pauses.get(pauses.len().saturating_sub(1) / 2).copied()
+    /// Takes what happened since the newest sample.
+    pub fn happened(&mut self, events: &[Event]) {
+        self.events.extend(events.iter().cloned());
+        while self.events.len() > MOST_EVENTS {
+            self.events.pop_front();
+        }
     }
 
-    /// Whether this GPU had an active NVLink since samples are taken.
-    pub fn had_links(&self, gpu: &Gpu) -> bool {
-        self.linked.contains(&gpu.uuid)
+    /// The next sample comes after a gap of so many milliseconds, whatever its time.
+    pub fn skip(&mut self, pause_ms: u64) {
+        self.pace.skip(pause_ms);
+    }
+
+    /// How far samples are apart as a rule, milliseconds.
+    pub fn step_ms(&self) -> Option<u64> {
+        self.pace.usual_ms()
+    }
+
+    /// How many active NVLinks this GPU had at most since samples are taken.
+    pub fn most_links(&self, gpu: &Gpu) -> f64 {
+        self.linked.get(&gpu.uuid).copied().unwrap_or(0.0)
     }
 
     /// Whether this port was active since samples are taken.
     pub fn was_active(&self, port: &Port) -> bool {
-        self.linked.contains(&name_of(port))
+        self.linked.contains_key(&name_of(port))
     }
 
     /// The newest sample.

@@ -108,6 +108,7 @@ fn healthy() -> Gpu {
     }
     Gpu {
         uuid: "GPU-1".to_owned(),
+        model: "NVIDIA H100 80GB HBM3".to_owned(),
         bus_id: "0000:18:00.0".to_owned(),
         fabric: Some("completed".to_owned()),
         processes: Some(Vec::new()),
@@ -166,10 +167,10 @@ fn known_loads_are_told_apart() {
         starved: note starved: busy 16%, multiprocessors 13%
         launch-bound: note launch-bound: busy 36%, multiprocessors 0.04%
         h2d copies: 
-        memory held: note held-idle: 4.0 GB held, 122 W
+        memory held: note held-idle: 3.7 GiB held, 122 W
         all-reduce: 
         hang, waiting rank: critical nccl-hang: busy 100%, multiprocessors 18%, tensor 0%, memory 0.00%, 1 MB/s over NVLink and PCIe, 125 W
-        hang, silent rank: note held-idle: 4.0 GB held, 118 W
+        hang, silent rank: note held-idle: 3.7 GiB held, 118 W
     "#]]
     .assert_eq(&out);
 }
@@ -258,7 +259,17 @@ fn faults() {
         gpu.values.set(ClockReasons, Some(4.0));
         of(gpu)
     };
-    say("capped", held(200, capped));
+    say("capped at rest", held(200, capped));
+    let at_work = |busy: f64, watts: f64| {
+        move |second| {
+            let mut sample = capped(second);
+            sample.gpus[0].values.set(Utilization, Some(busy));
+            sample.gpus[0].values.set(Power, Some(watts));
+            sample
+        }
+    };
+    say("capped with nothing to do", held(200, at_work(0.0, 120.)));
+    say("capped", held(200, at_work(1.0, 498.)));
     say("memory", held(400, |_| of(with(MemoryUsed, 20e9))));
     expect![[r#"
         healthy: 
@@ -289,8 +300,10 @@ fn faults() {
         replays: warning pcie-replays: 30 in ten minutes
         heat: warning thermal-throttle: 100% of the last 30 s, 40 C, 0 MHz
         brake: critical hardware-slowdown: 100% of the last minute
+        capped at rest: 
+        capped with nothing to do: 
         capped: note power-limit-lowered: 500 W of 700 W, 100% of the last 30 s at it
-        memory: warning memory-without-process: 20.0 GB in use, no process
+        memory: warning memory-without-process: 18.6 GiB in use, no process
     "#]]
     .assert_eq(&out);
 }
@@ -439,9 +452,9 @@ fn what_pods_were_given() {
     say("our own", Gpu { holders: vec![own], ..empty.clone() });
     say("nobody", Gpu { holders: Vec::new(), ..empty });
     expect![[r#"
-        memory: note held-idle: 4.0 GB held by pod ml/train-0, 122 W
-        no process: note held-idle: 0.0 GB held by pod ml/train-0, without a process, 122 W
-        shared: note held-idle: 0.0 GB held by pod ml/a, ml/b, without a process, 122 W
+        memory: note held-idle: 3.7 GiB held by pod ml/train-0, 122 W
+        no process: note held-idle: 0.0 GiB held by pod ml/train-0, without a process, 122 W
+        shared: note held-idle: 0.0 GiB held by pod ml/a, ml/b, without a process, 122 W
         our own: 
         nobody: 
     "#]]

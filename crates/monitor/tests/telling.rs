@@ -103,6 +103,18 @@ fn loads_are_told_of_however_far_samples_are_apart() {
     }
 }
 
+/// A load that one sample alone shows is none that goes on.
+#[test]
+fn one_sample_of_a_load_is_none() {
+    let rest = [(Utilization, 0.), (Graphics, 0.), (SmActive, 0.), (Power, 72.), (MemoryUsed, 0.)];
+    for step in [1_000, 10_000, 30_000, 60_000, 120_000] {
+        for row in [HANG, FP32, STARVED, HELD] {
+            let told = told(every(step), |at| of(gpu(if at / step == 20 { row } else { &rest })));
+            assert_eq!(told, [""; 0], "{step} ms apart");
+        }
+    }
+}
+
 /// Two looks five minutes apart show no hang of two minutes: that it can't be told is said elsewhere.
 #[test]
 fn what_is_too_far_apart_is_no_hang() {
@@ -159,32 +171,54 @@ fn all_links_down() {
     assert_eq!(told_of(&|_| both(links(0.), links(0.))), 0);
     let split = |at| Gpu { mig: at >= 20_000, ..links(if at < 20_000 { 18. } else { 0. }) };
     assert_eq!(told_of(&|at| both(links(18.), split(at))), 0);
-    // Boards and cards that the facts have no form of; an A40 has four links.
-    let of_model = |model: &str, all: f64| {
+    // Boards whose links are wired, and cards, which have those of their bridges; an A40 has four links.
+    let of_model = |model: &str, all: f64, up: [f64; 2]| {
         let links = |up: f64| {
             let row = [(Utilization, 0.), (NvlinksUp, up), (Nvlinks, all), (MemoryUsed, 0.)];
             Gpu { model: model.to_owned(), ..gpu(&row) }
         };
-        told_of(&|_| both(links(all), links(0.)))
+        told_of(&|_| both(links(up[0]), links(up[1])))
     };
     for (model, all) in [
         ("NVIDIA A800-SXM4-80GB", 8.),
+        ("NVIDIA H800", 8.),
         ("NVIDIA H20", 18.),
-        ("NVIDIA H100 96GB HBM3", 18.),
+        ("NVIDIA H20-3e", 18.),
+        ("NVIDIA B300 SXM6 AC", 18.),
         ("NVIDIA GB300", 18.),
         ("Tesla V100-SXM2-32GB", 6.),
+        ("Tesla P100-SXM2-16GB", 4.),
     ] {
-        assert_eq!(of_model(model, all), 1, "{model}");
+        assert_eq!(of_model(model, all, [all, 0.]), 1, "{model}");
+        assert_eq!(of_model(model, all, [all, all - 1.]), 1, "{model}");
     }
     for (model, all) in [
         ("NVIDIA H100 NVL", 18.),
+        ("NVIDIA H100 PCIe", 18.),
+        ("NVIDIA H200 NVL", 18.),
         ("NVIDIA H800 PCIe", 12.),
         ("NVIDIA A100-PCIE-40GB", 12.),
+        ("NVIDIA A100 80GB PCIe", 12.),
+        ("NVIDIA A800 80GB PCIe", 8.),
         ("NVIDIA A800 40GB Active", 8.),
         ("NVIDIA A40", 4.),
+        ("NVIDIA A30", 4.),
+        ("NVIDIA RTX A6000", 4.),
+        ("A GPU that nobody knows", 18.),
     ] {
-        assert_eq!(of_model(model, all), 0, "{model}");
+        assert_eq!(of_model(model, all, [all, 0.]), 0, "{model}");
+        // One bridge of two or three.
+        assert_eq!(of_model(model, all, [all / 2., all / 2.]), 0, "{model}");
+        assert_eq!(of_model(model, all, [all / 2., all]), 0, "{model}");
     }
+    // A bridge that had links, and lost some.
+    let bridge = |up: f64| {
+        let row = [(Utilization, 0.), (NvlinksUp, up), (Nvlinks, 12.), (MemoryUsed, 0.)];
+        Gpu { model: "NVIDIA A100 80GB PCIe".to_owned(), ..gpu(&row) }
+    };
+    let loses = |at| of(bridge(if at < 20_000 { 8. } else { 4. }));
+    assert_eq!(told_of(&loses), 1);
+    assert_eq!(told_of(&|at| of(bridge(if at < 20_000 { 4. } else { 8. }))), 0);
     // Links that come up late, or after MIG is switched off, are read once a minute.
     assert_eq!(told_of(&|at| both(links(18.), links(if at < 60_000 { 0. } else { 18. }))), 0);
 }
@@ -276,6 +310,38 @@ fn errors_are_as_bad_as_their_lines_say() {
     assert_eq!(link("Fatal", "0xffffffff 0x00000000"), "0 critical xid");
     // NVML's event has no line: which of them it is can't be known.
     assert_eq!(bad(149, ""), "0 warning xid");
+}
+
+/// A switch's error that its line calls fatal, whatever the guide says of the number: how bad it is and what to do agree.
+#[test]
+fn a_switchs_fatal_error_is_not_dealt_with() {
+    let told_of = |code: u32, line: &str| {
+        let event = Event {
+            at_ms: START,
+            kind: EventKind::Sxid,
+            bus_id: "0000:c1:00".to_owned(),
+            code: Some(code),
+            line: format!("nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): {code}, {line}"),
+            ..Event::default()
+        };
+        let sample = Sample { at_ms: START, events: vec![event], ..Sample::default() };
+        let mut watch = Watch::new(None);
+        drop(watch.push(Arc::new(sample)));
+        let found = watch.findings();
+        (found[0].severity.word(), found[0].action.clone())
+    };
+    let (how, action) = told_of(11012, "Fatal, Link 30 ingress ECC error");
+    assert!(how == "critical" && action.contains("reset all of them"), "{how}: {action}");
+    let (how, action) = told_of(20001, "Fatal, Link 30 TX Replay Error");
+    assert!(how == "critical" && !action.starts_with("nothing"), "{how}: {action}");
+    let (how, action) = told_of(11012, "Non-fatal, Link 30 ingress ECC error");
+    assert_eq!((how, action.as_str()), ("note", "nothing: it was dealt with"));
+    // One that the guide calls fatal and its line does not was survived: it is a note, with what to do if it stays.
+    let (how, action) = told_of(20034, "Non-fatal, Link 30 LTSSM Fault Up");
+    assert!(how == "note" && action.contains("comes again"), "{how}: {action}");
+    // What the guide does not list.
+    let (how, action) = told_of(99999, "Fatal, Link 30 something");
+    assert!(how == "critical" && !action.contains("the guide says"), "{how}: {action}");
 }
 
 /// An adapter that does not count how often its link went down: that the port was active is enough.

@@ -18,27 +18,7 @@ impl Table {
             let mut values = self.rows.iter().filter_map(|row| row.get(column));
             values.all(|value| value.is_number() || value.is_null())
         };
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|column| {
-                let rows = cells.iter().filter_map(|row| row.get(column));
-                rows.map(|cell| cell.chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        let mut out = String::new();
-        for row in &cells {
-            let line: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, width))| match numbers(column) {
-                    true => format!("{cell:>width$}"),
-                    false => format!("{cell:<width$}"),
-                })
-                .collect();
-            out.push_str(line.join("  ").trim_end());
-            out.push('\n');
-        }
-        out
+        aligned(&cells, numbers)
     }
 
     /// As GitHub's Markdown.
@@ -69,6 +49,27 @@ impl Table {
         let rows = self.rows.iter().map(|row| row.iter().map(shown).collect());
         std::iter::once(head).chain(rows).collect()
     }
+}
+
+/// Rows with columns as wide as what is in them, those that `right` says to the right.
+pub fn aligned(rows: &[Vec<String>], right: impl Fn(usize) -> bool) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let columns: Vec<(usize, bool)> =
+        (0..columns).map(|column| (width(column), right(column))).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&columns).map(|(cell, (width, right))| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+    out
 }
 
 /// A value in words.

@@ -383,6 +383,30 @@ fn an_xid_by_nvmls_events() {
     assert!(findings.contains("\"rule\":\"xid\"") && findings.contains("Xid 94"), "{findings}");
 }
 
+/// However far samples are apart, an error is told of when it comes, counted once, and in the recording.
+#[test]
+fn an_xid_between_samples() {
+    let world = World::new();
+    let fake = fake(&world, &FakeNvml::h100s(2));
+    let mut monitor = Monitor::every("10m", &world, &fake, &["--no-history", "--record", "r.gz"]);
+    monitor.until("/metrics", |text| text.contains("DCGM_FI_DEV_XID_ERRORS{"));
+    fake.becomes(&(FakeNvml::h100s(2) + "xid.0 1 79\n"));
+    monitor.until("/api/findings", |text| text.contains("Xid 79"));
+    let text = monitor.get("/metrics");
+    assert!(text.contains("xid=\"79\"} 1") && text.contains("monitor_samples_total 1\n"), "{text}");
+    let said = fs::read_to_string(world.path("said")).unwrap();
+    assert!(said.contains("critical: xid on GPU 1"), "{said}");
+    let pid = monitor.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(monitor.child.wait().unwrap().code(), Some(0));
+    let said = fs::read_to_string(world.path("said")).unwrap();
+    assert_eq!(said.matches("critical: xid").count(), 1, "{said}");
+    let (_, out, _) = says(&world, &fake, &["monitor", "rules", "--replay", "r.gz", "--json"]);
+    let judged: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(judged["findings"].as_array().unwrap().len(), 1, "{judged}");
+    assert!(judged["torn"] == false && judged["findings"][0]["rule"] == "xid", "{judged}");
+}
+
 /// A recording is played again, also one that was cut off; what is no recording, or of a later version, is refused.
 #[test]
 fn record_and_replay() {
@@ -629,7 +653,7 @@ fn top_once() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("NVIDIA H100 80GB HBM3") && out.contains("1g.10gb"), "{out}");
     assert!(
-        out.contains(&own.to_string()) && out.contains("root") && out.contains("2.0 GB"),
+        out.contains(&own.to_string()) && out.contains("root") && out.contains("1.9 GiB"),
         "{out}"
     );
     let (_, json, _) = says(&world, &fake, &["top", "--json"]);

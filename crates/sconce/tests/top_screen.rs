@@ -24,6 +24,10 @@ struct Top {
 
 impl Top {
     fn start(world: &World, fake: &FakeNvml) -> Self {
+        Self::with(world, fake, &["top"])
+    }
+
+    fn with(world: &World, fake: &FakeNvml, words: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -31,7 +35,7 @@ impl Top {
         rustix::termios::tcsetwinsize(&master, size).unwrap();
         let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let terminal = || fs::File::options().read(true).write(true).open(&path).unwrap();
-        let mut command = world.sconce(&["top"]);
+        let mut command = world.sconce(words);
         command.env("LD_LIBRARY_PATH", fake.folder()).env("FAKE_NVML_WORLD", fake.world());
         command.stdin(terminal()).stdout(terminal()).stderr(terminal());
         let child = command.spawn().unwrap();
@@ -91,6 +95,11 @@ fn more_gpus_than_rows() {
     text += "gpu.1.mig_mode 1\ngpu.1.mig_most 7\n";
     let fake = FakeNvml::new(&world.path("nvml"), &text);
     let mut top = Top::start(&world, &fake);
+    // End, and back to the beginning.
+    top.until(&["lines 1-23 of "]);
+    top.press(b"\x1b[F");
+    top.until(&[&format!(" {own} "), "PROGRAM"]);
+    top.press(b"\x1b[1~");
     let first = top.until(&["1:7 1g.10gb", "1:13 1g.10gb", "  1980", "CLOCK", "lines 1-23 of "]);
     let row = format!(" {own} ");
     assert!(!first.contains(&row), "{first:?}");
@@ -104,6 +113,46 @@ fn more_gpus_than_rows() {
         top.press(b"\x1b[5~");
     }
     top.until(&["lines 1-23 of ", "this machine"]);
+}
+
+/// A GPU that is gone has no values and no processes any more, one that hangs none of now.
+#[test]
+fn gpus_that_are_not_there() {
+    let world = World::new();
+    let own = std::process::id();
+    let busy = "gpu.1.util 97\ngpu.1.power_mw 699000\n";
+    let text = FakeNvml::h100s(2) + busy + &format!("gpu.1.processes {own}:2000000000\n");
+    let fake = FakeNvml::new(&world.path("nvml"), &text);
+    let mut top = Top::start(&world, &fake);
+    top.until(&["699/", &own.to_string()]);
+    fake.becomes(&FakeNvml::h100s(1));
+    let gone = top.until(&["it is no longer listed", " 0 processes"]);
+    assert!(!gone.contains("699/") && !gone.contains(&own.to_string()), "{gone:?}");
+    fake.becomes(&(FakeNvml::h100s(1) + "gpu.0.block_ms 60000\n"));
+    top.until(&["no answer for 1"]);
+}
+
+/// What is called busy is the same live and once, and a version that says nothing is none.
+#[test]
+fn the_same_live_and_once() {
+    let world = World::new();
+    let gpu = r#""gpus":[{"index":0,"uuid":"GPU-1","model":"NVIDIA H100 80GB HBM3","values":{"utilization_ratio":1,"graphics_active_ratio":0.37}}]"#;
+    let line = |at: u64| {
+        format!("{{\"at_ms\":{},\"driver\":\"\",{gpu}}}\n", 1_700_000_000_000 + at * 1000)
+    };
+    let lines: String = (0..60).map(line).collect();
+    let lines = format!("{{\"sconce_recording\":1,\"host\":\"node7\"}}\n{lines}");
+    fs::write(world.path("r"), lines).unwrap();
+    assert!(std::process::Command::new("gzip").arg(world.path("r")).status().unwrap().success());
+    let (code, out, err) = world.says(&["top", "--replay", "r.gz", "--once"]);
+    assert!(code == 0 && out.contains("37%") && !out.contains("100%"), "{out}{err}");
+    let (_, out, _) = world.says(&["monitor", "--replay", "r.gz", "--once"]);
+    assert!(!out.contains("DRIVER_VERSION=\"\""), "{out}");
+    let fake = FakeNvml::new(&world.path("nvml"), &FakeNvml::h100s(1));
+    let mut top = Top::with(&world, &fake, &["top", "--replay", "r.gz"]);
+    top.until(&["node7, recorded  driver unknown", "37%"]);
+    top.press(b"q");
+    assert!(top.child.wait().unwrap().success());
 }
 
 /// With few GPUs they stay where they are, beside their processes.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EMPTY, LOAD, LOADS, Rule, each, gigabytes, seconds};
+use super::{EMPTY, LOAD, LOADS, Rule, each, gibibytes, seconds};
 use crate::metric::Metric;
 use crate::sample::Workload;
 use crate::watch::{Seen, Severity};
@@ -43,6 +43,6 @@ fn check(window: &Window) -> Vec<Seen> {
             (false, false) => format!(" by pod {}, without a process", pods.join(", ")),
         };
         (idle && (used || !pods.is_empty()) && !gpu.mig)
-            .then(|| format!("{} held{by}{}", gigabytes(held), power.unwrap_or_default()))
+            .then(|| format!("{} held{by}{}", gibibytes(held), power.unwrap_or_default()))
     })
 }

@@ -1,6 +1,6 @@
 //! Memory is held by no process.
 
-use super::{EMPTY, LOAD, Rule, each, gigabytes, seconds};
+use super::{EMPTY, LOAD, Rule, each, gibibytes, seconds};
 use crate::metric::Metric;
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
@@ -30,6 +30,6 @@ fn check(window: &Window) -> Vec<Seen> {
         let nobody = gpu.processes.as_ref()?.is_empty();
         let idle = recent.most(Metric::Utilization) == Some(0.0);
         (nobody && idle && held > EMPTY && !gpu.mig)
-            .then(|| format!("{} in use, no process", gigabytes(held)))
+            .then(|| format!("{} in use, no process", gibibytes(held)))
     })
 }

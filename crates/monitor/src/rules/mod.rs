@@ -97,11 +97,16 @@ pub const RULES: &[&Rule] = &[
     &memory_held::RULE,
 ];
 
+/// Those that look at events alone: they are asked when one comes, however far samples are apart.
+pub const OF_EVENTS: &[&Rule] = &[&xid::RULE, &sxid::RULE];
+
 /// What known loads look like: NVML and GPM on an H100 (driver 580), thirteen loads.
 const LOADS: &str =
     "medians of known loads on an H100 80GB HBM3, driver 580.159.04, 2026-11-25 (docs/monitor.md)";
 /// Seconds over which a load is judged.
 const LOAD: u64 = 5;
+/// The share of samples that has to be exceeded for most of the time: of two samples both, so that one alone tells of nothing.
+const HALF: f64 = 0.5;
 /// Memory that an empty GPU may show as used.
 const EMPTY: f64 = 512.0 * 1_048_576.0;
 
@@ -168,7 +173,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// `1.4 GB`.
-fn gigabytes(bytes: f64) -> String {
-    format!("{:.1} GB", bytes / 1e9)
+/// `1.4 GiB`, as nvidia-smi's MiB.
+fn gibibytes(bytes: f64) -> String {
+    format!("{:.1} GiB", bytes / 1_073_741_824.0)
 }

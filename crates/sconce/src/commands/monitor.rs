@@ -1,17 +1,14 @@
 //! `sconce monitor`.
 
 use std::fs::File;
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
-use sconce_gpu::nvml::times;
 use sconce_listen::Hosts;
 use sconce_monitor::Names;
 use sconce_monitor::counters::Counters;
@@ -21,24 +18,24 @@ use sconce_monitor::history::History;
 use sconce_monitor::pods::{Places, SOCKET};
 use sconce_monitor::recording::Replay;
 use sconce_monitor::rules;
-use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::server::{Limits, serve};
 use sconce_monitor::text::Format;
-use sconce_monitor::watch::{Change, Finding, Watch};
+use sconce_monitor::watch::Watch;
 
 use crate::cli::Global;
+use crate::commands::monitor_course::Course;
+use crate::commands::monitor_listen::{address, cannot_listen, listen, open_to};
+use crate::commands::monitor_output::{output, tell_of_kubelet, write_textfile};
 use crate::commands::monitor_record::Recording;
 use crate::commands::serve::host_name;
-use crate::commands::{monitor_rules, monitor_web, own, paths, watching};
+use crate::commands::{
+    monitor_replay, monitor_rules, monitor_unit, monitor_web, own, paths, watching,
+};
 use crate::error::{Failure, Kind};
 
 /// Where it listens if nothing else is said.
-const LISTEN: &str = "127.0.0.1:9400";
-/// What to do about a recording with a line that is no sample.
-pub const DAMAGED: &str = "it was changed since it was written: take another copy of it; what comes before that line holds";
-/// The most characters of a finding in words.
-const LONGEST_LINE: usize = 500;
+pub const LISTEN: &str = "127.0.0.1:9400";
 /// The most bytes of a file of counters.
 const LARGEST_COUNTERS: u64 = 1 << 20;
 
@@ -69,7 +66,7 @@ pub struct Args {
     /// Where to listen: ADDRESS:PORT, or :PORT for all addresses of this machine. Without --web-config there is no
     /// login: whoever reaches it reads the names of containers and processes [127.0.0.1:9400, unless it writes a file]
     #[arg(long, short = 'a', value_name = "ADDRESS:PORT", value_parser = address)]
-    listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     /// Ask for logins and encrypt, as this file says, which Prometheus's exporters take as `--web.config.file`:
     /// tls_server_config (cert_file, key_file, client_auth_type, client_ca_file, min_version) and basic_auth_users
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
@@ -79,20 +76,20 @@ pub struct Args {
     /// an address, for localhost and for this machine's own name are answered, and others refused. May be given more
     /// than once, and makes it look at names on other addresses too
     #[arg(long, value_name = "NAME", value_parser = host_name, conflicts_with_all = ["web_config", "once"])]
-    host_name: Vec<String>,
+    pub host_name: Vec<String>,
     /// How often the GPUs are asked: 1s, 250ms, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
-    interval: Duration,
+    pub interval: Duration,
     /// Which of dcgm-exporter's names
     #[arg(long, value_name = "NAMES", default_value = "dcgm")]
-    names: NamesArg,
+    pub names: NamesArg,
     /// Of dcgm-exporter's metrics those of this file, with its types and HELP, as `dcgm-exporter -f` takes it: lines
     /// `FIELD, TYPE, HELP`
     #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "names")]
     collectors: Option<PathBuf>,
     /// Write the metrics to a file of node_exporter's textfile collector, whole at each time
     #[arg(long, value_name = "PATH")]
-    textfile: Option<PathBuf>,
+    pub textfile: Option<PathBuf>,
     /// Take one sample, print its metrics (or write the textfile), and end
     #[arg(long, conflicts_with_all = ["listen", "record"])]
     once: bool,
@@ -115,13 +112,13 @@ pub struct Args {
     kubelet_socket: Option<PathBuf>,
     /// End after so long
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
-    duration: Option<Duration>,
+    pub duration: Option<Duration>,
     /// Tell of what holds for this long already, and take it for over as soon: for trials
     #[arg(long, value_name = "TIME", value_parser = time)]
     hold: Option<Duration>,
     /// Print what the calls of NVML cost to standard error at the end
     #[arg(long, hide = true)]
-    times: bool,
+    pub times: bool,
     /// Tell of what is wrong with the GPUs on these buses, for `sconce run`
     #[arg(long, hide = true, value_name = "BUS,...", value_delimiter = ',')]
     tell: Vec<String>,
@@ -144,7 +141,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum NamesArg {
+pub enum NamesArg {
     /// Those up to 4.8, which public dashboards ask for
     Dcgm,
     /// Those of 4.9, as far as they are known
@@ -165,15 +162,6 @@ impl From<NamesArg> for Names {
             NamesArg::None => Self::None,
         }
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    // As Go programs take it; all IPv4 addresses and, where there is IPv6, those too.
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse().map_err(|_| "a port is a number up to 65535".to_owned())?;
-        return Ok((std::net::Ipv6Addr::UNSPECIFIED, port).into());
-    }
-    text.parse().map_err(|_| "ADDRESS:PORT (127.0.0.1:9400, [::1]:9400), or :PORT".to_owned())
 }
 
 pub fn time(text: &str) -> Result<Duration, String> {
@@ -207,8 +195,11 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("note: what takes a closer look is not told of: {why}");
     }
     if args.print_unit {
-        let program = unit_program();
-        print!("{}", sconce_monitor::unit(&program.to_string_lossy(), &unit_options(args)));
+        let program = monitor_unit::program();
+        print!(
+            "{}",
+            sconce_monitor::unit(&program.to_string_lossy(), &monitor_unit::options(args))
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if args.print_dashboard {
@@ -216,7 +207,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let replayed = args.replay.as_deref().map(open).transpose()?;
+    let replayed = args.replay.as_deref().map(monitor_replay::open).transpose()?;
     // What a recording shows is of the machine that it is of.
     let shown = replayed.as_ref().map(Replay::host).filter(|host| !host.is_empty());
     let watch = Watch::new(args.hold);
@@ -248,7 +239,7 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let listener = wanted.map(listen).transpose()?;
-    let mut recording = match &args.record {
+    let recording = match &args.record {
         Some(path) => Some(Recording::begin(&output("--record", path)?, &host)?),
         None => None,
     };
@@ -268,125 +259,22 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         let server = thread::Builder::new().name("http".to_owned()).spawn(answers);
         drop(server.map_err(|error| Failure::of(Kind::Machine, &error, None))?);
     }
-    let alone = wanted.is_none();
-    let stop = Arc::new(AtomicBool::new(false));
-    if recording.is_some() {
-        finish_when_interrupted(Arc::clone(&stop), args.interval)?;
-    }
-    if args.times {
-        times::begin();
-    }
-    let begun = Instant::now();
-    let mut failed = None;
-    // What was told when it happened: the exit code says it again.
-    let mut broken = None;
-    let (mut unwritten, mut unkept) = (None, false);
-    let mut silent: Option<String> = None;
-    let mut told = Vec::new();
-    let take = |sample: Sample| -> bool {
-        if silent != sample.silence {
-            silent.clone_from(&sample.silence);
-            if let Some(why) = &silent {
-                eprintln!("note: NVML does not answer: {why}; it is asked again");
-            }
-        }
-        tell_of_kubelet(&sample, &mut told);
-        // Who serves metrics goes on doing so on a full disk; who only writes has failed.
-        let mut lost = |failure: Failure| {
-            if alone {
-                failed = Some(failure);
-            } else {
-                failure.print();
-            }
-            !alone
-        };
-        if let Some(open) = recording.take() {
-            match times::measure("(recording)", || open.push(&sample)) {
-                Ok(still) => recording = still,
-                Err(failure) => {
-                    broken = Some(failure.code());
-                    if !lost(failure) {
-                        return false;
-                    }
-                }
-            }
-        }
-        let (changes, kept) = times::measure("(metrics and history)", || exporter.push(sample));
-        tell(global, &changes);
-        // Tried again at the next sample; told of once.
-        if let Err(error) = &kept
-            && !unkept
-        {
-            eprintln!("note: the history can't be written: {error}; it is tried again");
-        }
-        unkept = kept.is_err();
-        if let Some(path) = &args.textfile {
-            let written = write_textfile(path, &exporter);
-            // Tried again at the next sample; told of once.
-            let now = written.as_ref().err().map(Failure::code);
-            let told = std::mem::replace(&mut unwritten, now).is_some();
-            if let Err(failure) = written
-                && !told
-                && !lost(failure)
-            {
-                return false;
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            return false;
-        }
-        args.duration.is_none_or(|most| begun.elapsed() < most)
-    };
+    let mut course = Course::begin(args, global, &exporter, recording, wanted.is_none())?;
     let damaged = match replayed {
-        Some(samples) => replay(samples, take).err(),
+        Some(mut samples) => {
+            monitor_replay::play(&mut samples, course.until(), |sample, gap| {
+                gap.into_iter().for_each(|pause| exporter.skip(pause));
+                course.take(sample)
+            });
+            monitor_replay::whole(&samples, "nothing is shown").err()
+        }
         None => {
-            sampler::run(options(args), take);
+            let between = Some(course.between());
+            sampler::run(Options { between, ..options(args) }, |sample| course.take(sample));
             None
         }
     };
-    if let Some(recording) = recording {
-        recording.finish()?;
-    }
-    if args.times {
-        eprint!("{}", costs(begun.elapsed()));
-    }
-    // A textfile is whole again once it was written again; a recording is not.
-    match (failed.or(damaged), broken.or(unwritten)) {
-        (Some(failure), _) => Err(failure),
-        (None, Some(code)) => Ok(ExitCode::from(code)),
-        (None, None) => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// What a unit's program is told.
-fn unit_options(args: &Args) -> String {
-    let listen = args.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
-    let mut options = format!("--listen {listen}");
-    if args.interval != Duration::from_secs(1) {
-        options += &format!(" --interval {}ms", args.interval.as_millis());
-    }
-    for name in &args.host_name {
-        options += &format!(" --host-name {name}");
-    }
-    if let Some(names) = args.names.to_possible_value().filter(|names| names.get_name() != "dcgm") {
-        options += &format!(" --names {}", names.get_name());
-    }
-    options
-}
-
-/// Which program a unit starts: this one, if the unit's user can reach it.
-fn unit_program() -> PathBuf {
-    const INSTALLED: &str = "/usr/local/bin/sconce";
-    let Ok(own) = std::env::current_exe() else { return INSTALLED.into() };
-    if sconce_monitor::reachable(&own) {
-        return own;
-    }
-    eprintln!(
-        "note: a service without privileges can't start {0}: the unit starts {INSTALLED}, which `sudo install -m 755 {1} {INSTALLED}` puts there",
-        own.display(),
-        crate::trust::quoted(&own),
-    );
-    INSTALLED.into()
+    course.end(damaged)
 }
 
 /// What a file of counters asks for. What is not known here is said, and left out.
@@ -431,42 +319,6 @@ fn keep(args: &Args, serves: bool) -> Result<Option<(PathBuf, History)>, Failure
     }
 }
 
-/// Lets a recording be ended by Ctrl-C, whole. A monitor whose driver does not come back ends all the same.
-fn finish_when_interrupted(stop: Arc<AtomicBool>, interval: Duration) -> Result<(), Failure> {
-    let interrupts = sconce_run::Interrupts::listen()?;
-    let wait = move || {
-        while interrupts.came().is_none() {
-            thread::sleep(Duration::from_millis(100));
-        }
-        stop.store(true, Ordering::Relaxed);
-        thread::sleep(interval.min(Duration::from_secs(2)) + Duration::from_secs(4));
-        std::process::exit(Kind::Interrupted as i32);
-    };
-    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
-    thread.map(drop).map_err(|error| Failure::of(Kind::Machine, &error, None))
-}
-
-/// What each call cost; the share is that of one core.
-fn costs(lived: Duration) -> String {
-    let mut out = format!(
-        "{:<44} {:>7} {:>9} {:>9} {:>9} {:>7}\n",
-        "call", "calls", "mean ms", "longest", "cpu ms", "core"
-    );
-    for (name, cost) in times::all() {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let each = cost.calls.max(1) as f64;
-        let share = cost.processor.as_secs_f64() / lived.as_secs_f64() * 100.0;
-        out += &format!(
-            "{name:<44} {:>7} {:>9.3} {:>9.3} {:>9.3} {share:>6.3}%\n",
-            cost.calls,
-            ms(cost.took) / each,
-            ms(cost.longest),
-            ms(cost.processor) / each,
-        );
-    }
-    out
-}
-
 fn options(args: &Args) -> Options {
     let places = Places {
         socket: args.kubelet_socket.clone().unwrap_or_else(|| SOCKET.into()),
@@ -479,70 +331,6 @@ fn options(args: &Args) -> Options {
     Options { interval: args.interval, pods: Some(places), ..options }
 }
 
-/// Says once each why the kubelet does not name the pods; it is asked again all the same.
-fn tell_of_kubelet(sample: &Sample, told: &mut Vec<String>) {
-    const MOST: usize = 16;
-    if let Some(why) = sample.kubelet.as_ref().filter(|why| !told.contains(why))
-        && told.len() < MOST
-    {
-        eprintln!("note: {why}; it is asked again");
-        told.push(why.clone());
-    }
-}
-
-/// What others on the network get to see, where that is to be said.
-fn open_to(guard: &Guard) -> Option<&'static str> {
-    match (guard.tls.as_ref(), guard.logins.as_ref()) {
-        (None, Some(_)) => Some(
-            "passwords go over the network unencrypted, and so does what is shown; tls_server_config in --web-config encrypts",
-        ),
-        // Who must have a certificate is no stranger; who need not is one.
-        (_, None) if !guard.knows_clients => Some(
-            "whoever reaches this address reads the names of containers, processes and users; a firewall, --web-config or --listen 127.0.0.1:9400 keeps them out",
-        ),
-        _ => None,
-    }
-}
-
-fn cannot_listen(wanted: Option<SocketAddr>, error: &std::io::Error) -> Failure {
-    let address = wanted.map(|address| address.to_string()).unwrap_or_default();
-    let failure = Failure::new(Kind::Machine, format!("can't listen on {address}: {error}"));
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => failure
-            .hint("another program listens there, dcgm-exporter perhaps: `--listen 127.0.0.1:9401` takes another port"),
-        _ => failure,
-    }
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind(address).or_else(|error| {
-        // A machine without IPv6.
-        let all = address.ip().is_unspecified() && address.is_ipv6();
-        if all && error.kind() != std::io::ErrorKind::AddrInUse {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
-        } else {
-            Err(error)
-        }
-    });
-    bound.map_err(|error| cannot_listen(Some(address), &error))
-}
-
-pub fn open(path: &Path) -> Result<Replay<File>, Failure> {
-    let path = &paths::of_option("--replay", path)?;
-    let file = sconce_open::file(path).map_err(|error| {
-        Failure::new(Kind::Storage, format!("can't read {}: {error}", path.display()))
-    })?;
-    Ok(Replay::open(file)?)
-}
-
-/// A file to write, in a folder that no link of a container's volume leads to.
-fn output(option: &str, given: &Path) -> Result<PathBuf, Failure> {
-    let Some(name) = given.file_name() else { return Ok(given.to_owned()) };
-    let folder = given.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = paths::of_option(option, folder.unwrap_or(Path::new(".")))?;
-    Ok(folder.join(name))
-}
-
 fn once(
     args: &Args,
     replayed: Option<Replay<File>>,
@@ -553,7 +341,7 @@ fn once(
         // The last moment of a recording.
         Some(mut samples) => {
             samples.by_ref().for_each(|sample| drop(exporter.push(sample).0));
-            damaged = whole(&samples).err();
+            damaged = monitor_replay::whole(&samples, "nothing is shown").err();
         }
         None => {
             // What goes on between two looks takes two looks.
@@ -578,89 +366,4 @@ fn once(
         None => print!("{}", exporter.metrics(Format::Prometheus)),
     }
     damaged.map_or(Ok(ExitCode::SUCCESS), Err)
-}
-
-/// Plays a recording at its own pace; one with a long gap goes on after a moment.
-fn replay(mut samples: Replay<File>, mut take: impl FnMut(Sample) -> bool) -> Result<(), Failure> {
-    const LONGEST_GAP: u64 = 5_000;
-    let mut last: Option<u64> = None;
-    for mut sample in samples.by_ref() {
-        if let Some(last) = last {
-            let gap = sample.at_ms.saturating_sub(last).min(LONGEST_GAP);
-            thread::sleep(Duration::from_millis(gap));
-        }
-        last = Some(sample.at_ms);
-        // For who reads it, it is now, and so is what happened.
-        let now = sampler::now_ms();
-        for event in &mut sample.events {
-            event.at_ms = now.saturating_sub(sample.at_ms.saturating_sub(event.at_ms));
-        }
-        sample.at_ms = now;
-        if !take(sample) {
-            return Ok(());
-        }
-    }
-    whole(&samples)
-}
-
-/// Whether a recording was read to its end. One that breaks off is that of a monitor that was killed; one with a line that is
-/// no sample is damaged.
-fn whole(samples: &Replay<File>) -> Result<(), Failure> {
-    if samples.torn() {
-        eprintln!(
-            "note: the recording breaks off there, as that of a monitor that was killed does"
-        );
-    }
-    samples.bad_line().map_or(Ok(()), |number| {
-        let what =
-            format!("line {number} of the recording is no sample: nothing is shown from there on");
-        Err(Failure::new(Kind::Document, what).hint(DAMAGED))
-    })
-}
-
-/// Whole or not at all: node_exporter reads it at any time.
-fn write_textfile(path: &Path, exporter: &Exporter) -> Result<(), Failure> {
-    // Each time: a container may have come since.
-    let path = &output("--textfile", path)?;
-    let cannot = |error: std::io::Error| {
-        Failure::new(Kind::Storage, format!("can't write {}: {error}", path.display()))
-    };
-    // A rename would take the place of what is none: /dev/null, a FIFO, a link to another file.
-    if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
-        let what = format!("--textfile: {} is not a regular file", path.display());
-        return Err(Failure::new(Kind::Usage, what).hint("name a file that ends with .prom"));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    // node_exporter reads what ends with .prom: the part does not.
-    let mut part = tempfile::Builder::new()
-        .prefix(".sconce-")
-        .suffix(".part")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(cannot)?;
-    part.write_all(exporter.metrics(Format::Prometheus).as_bytes()).map_err(cannot)?;
-    part.persist(path).map_err(|error| cannot(error.error))?;
-    Ok(())
-}
-
-/// Prints what begins and what ends.
-fn tell(global: &Global, changes: &[Change]) {
-    for change in changes.iter().filter(|_| !global.quiet) {
-        match change {
-            Change::Begins(finding) => {
-                eprintln!("{}: {}", finding.severity.word(), line(finding));
-                eprintln!("  hint: {}", finding.action);
-            }
-            Change::Ends(finding, _) => eprintln!("over: {}", line(finding)),
-        }
-    }
-}
-
-/// `nccl-hang on GPU 0: A rank waits …: busy 100%, …`.
-pub fn line(finding: &Finding) -> String {
-    let on = finding.gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
-    let text = format!("{}{on}: {}: {}", finding.rule, finding.title, finding.evidence);
-    // The kernel's line may be anybody's, and of any length.
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect()
 }

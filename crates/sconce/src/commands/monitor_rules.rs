@@ -10,8 +10,10 @@ use sconce_monitor::rules;
 use sconce_monitor::watch::{Change, Finding, Watch};
 use serde_json::json;
 
-use crate::commands::monitor::{DAMAGED, line, open, time};
-use crate::error::{Failure, Kind};
+use crate::commands::monitor::time;
+use crate::commands::monitor_output::line;
+use crate::commands::monitor_replay::{failure, open};
+use crate::error::Failure;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -72,16 +74,69 @@ fn list(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How the time of a recording goes.
+#[derive(Default)]
+struct Course {
+    last: Option<u64>,
+    /// Milliseconds since the first sample, as far as the clock went on.
+    elapsed: u64,
+    /// How often the clock was set back.
+    set_back: usize,
+    /// The last two pauses; of the newer one it is not known whether it is a gap.
+    pauses: [u64; 2],
+    /// Gaps, and how long they were together.
+    gaps: (usize, u64),
+}
+
+impl Course {
+    /// Takes the time of the next sample.
+    fn next(&mut self, at_ms: u64) {
+        let Some(last) = self.last.replace(at_ms) else { return };
+        match at_ms.checked_sub(last) {
+            Some(pause) => {
+                self.elapsed = self.elapsed.saturating_add(pause);
+                self.judge(pause);
+            }
+            None => self.set_back += 1,
+        }
+    }
+
+    /// A pause is a gap if it is much longer than both beside it: where the interval changes it is not.
+    fn judge(&mut self, next: u64) {
+        const LEAST: u64 = 10_000;
+        let [before, pause] = self.pauses;
+        if pause > LEAST && pause / 3 > before.max(next) {
+            self.gaps = (self.gaps.0 + 1, self.gaps.1.saturating_add(pause));
+        }
+        self.pauses = [pause, next];
+    }
+
+    /// How long ago the sample of now says that was.
+    fn of(&self, at_ms: u64) -> u64 {
+        self.elapsed.saturating_sub(self.last.unwrap_or(0).saturating_sub(at_ms))
+    }
+}
+
+/// What was wrong: the finding, and since when and until when, in milliseconds from the first sample.
+struct Row {
+    finding: Finding,
+    since: u64,
+    until: Option<u64>,
+    until_ms: Option<u64>,
+}
+
 /// What was wrong in a recording.
 fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     let mut watch = Watch::new(args.hold);
     let mut samples = open(path)?;
     let (mut first, mut last, mut count) = (None, 0, 0usize);
+    let mut course = Course::default();
     let (mut silent, mut silence, mut gpus, mut mig) = (0usize, None, 0, false);
-    let mut rows: Vec<(Finding, Option<u64>)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for sample in samples.by_ref() {
         first.get_or_insert(sample.at_ms);
         last = sample.at_ms;
+        course.next(last);
         count += 1;
         gpus = gpus.max(sample.gpus.len());
         mig |= sample.gpus.iter().any(|gpu| gpu.mig);
@@ -94,41 +149,41 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
                 Change::Begins(finding) => (finding, true, last),
                 Change::Ends(finding, at) => (finding, false, at),
             };
-            let same = |(known, end): &&mut (Finding, Option<u64>)| {
-                end.is_none()
+            let same = |row: &&mut Row| {
+                let known = &row.finding;
+                row.until.is_none()
                     && (known.rule, &known.uuid, &known.key)
                         == (finding.rule, &finding.uuid, &finding.key)
             };
             // What was seen when it began tells more than what was while it ended.
-            let known = rows.iter_mut().find(same).map(|row| row.1 = Some(at));
+            let until = course.of(at);
+            let known = rows.iter_mut().find(same).map(|row| {
+                (row.until, row.until_ms) = (Some(until.max(row.since)), Some(at));
+            });
             if begins {
                 // One that has become worse is worse from now on.
                 let since_ms = if known.is_some() { at } else { finding.since_ms };
-                rows.push((Finding { since_ms, ..finding }, None));
+                let (finding, since) = (Finding { since_ms, ..finding }, course.of(since_ms));
+                rows.push(Row { finding, since, until: None, until_ms: None });
             }
         }
     }
-    let begun = first.unwrap_or(0);
+    // The last pause is followed by none.
+    course.judge(0);
     let unseen = watch.blind().and_then(|(samples, step)| Some((samples, rules::unseen(step)?)));
-    let damaged = || match samples.bad_line() {
+    let damaged = || match samples.damage() {
         None => Ok(ExitCode::SUCCESS),
-        Some(number) => {
-            let what = format!(
-                "line {number} of the recording is no sample: from there on nothing was judged"
-            );
-            Err(Failure::new(Kind::Document, what).hint(DAMAGED))
-        }
+        Some(damage) => Err(failure(damage, "nothing was judged")),
     };
-    let after = |at: u64| at.saturating_sub(begun) as f64 / 1e3;
     if args.json {
-        let rows = rows.iter().map(|(finding, end)| {
+        let rows = rows.iter().map(|Row { finding, until_ms, .. }| {
             json!({
                 "rule": finding.rule,
                 "severity": finding.severity.word(),
                 "gpu": finding.gpu,
                 "uuid": finding.uuid,
                 "since_ms": finding.since_ms,
-                "until_ms": end,
+                "until_ms": until_ms,
                 "evidence": finding.evidence,
                 "action": finding.action,
             })
@@ -138,7 +193,10 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
             "from_ms": first,
             "to_ms": last,
             "torn": samples.torn(),
-            "bad_line": samples.bad_line(),
+            "bad_line": samples.damage().map(|damage| damage.line),
+            "seconds": course.elapsed as f64 / 1e3,
+            "gaps": course.gaps.0,
+            "set_back": course.set_back,
             "silent": silent,
             "unseen": unseen.as_ref().map(|(samples, why)| json!({"samples": samples, "why": why})),
             "gpus": gpus,
@@ -149,15 +207,11 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
         return damaged();
     }
     let torn = if samples.torn() { ", which break off there" } else { "" };
-    println!("{count} samples of {:.0} s{torn}", after(last));
-    for (finding, end) in &rows {
-        let end = end.map_or("the end".to_owned(), |end| format!("{:.0} s", after(end)));
-        println!(
-            "{:.0} s to {end}: {}: {}",
-            after(finding.since_ms),
-            finding.severity.word(),
-            line(finding)
-        );
+    let seconds = |ms: u64| format!("{:.0} s", ms as f64 / 1e3);
+    println!("{count} samples of {}{torn}", seconds(course.elapsed));
+    for Row { finding, since, until, .. } in &rows {
+        let end = until.map_or("the end".to_owned(), seconds);
+        println!("{} to {end}: {}: {}", seconds(*since), finding.severity.word(), line(finding));
         println!("  hint: {}", finding.action);
     }
     // What was not seen was not judged.
@@ -166,13 +220,22 @@ fn judge(path: &Path, args: &Args) -> Result<ExitCode, Failure> {
     } else if gpus == 0 {
         println!("can't tell: no sample has a GPU");
     }
+    match course.gaps {
+        (0, _) => {}
+        (1, ms) => println!("can't tell what was in a gap of {}", seconds(ms)),
+        (gaps, ms) => println!("can't tell what was in {gaps} gaps of {} together", seconds(ms)),
+    }
+    if course.set_back > 0 {
+        let times = if course.set_back == 1 { "once" } else { "more than once" };
+        println!("note: the clock was set back {times}: times are counted from sample to sample");
+    }
     if let Some((samples, why)) = &unseen {
         println!("can't tell all in {samples} of {count} samples: {why}");
     }
     if mig {
         println!("can't tell what loads instances of MIG had: rules of loads look at whole GPUs");
     }
-    let told = !rows.is_empty() || silent > 0 || gpus == 0 || samples.bad_line().is_some();
+    let told = !rows.is_empty() || silent > 0 || gpus == 0 || samples.damage().is_some();
     match (told, unseen.is_some() || mig) {
         (true, _) => {}
         (false, true) => println!("nothing was wrong by the other rules, as far as they can tell"),

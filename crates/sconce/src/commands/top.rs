@@ -7,10 +7,15 @@ mod screen;
 mod tables;
 mod view;
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use sconce_monitor::recording::Replay;
+
 use crate::cli::Global;
+use crate::commands::monitor_replay;
 use crate::error::{Failure, Kind};
 use machines::{LISTENS, Machine, Silent, Source};
 
@@ -27,6 +32,7 @@ Examples:
   sconce top '[2001:db8::7]:9400'         an address of IPv6
   sconce top --ca ca.pem --login me.txt https://gpu1:9400
                                           one that encrypts and asks for a login (`sconce monitor --web-config`)
+  sconce top --replay day.gz              what `sconce monitor --record day.gz` recorded
   sconce top --once                       a table, and no more")]
 pub struct Args {
     /// Other machines, by the address of their monitor: HOST:PORT, several as gpu[1-4]:9400, https://HOST:PORT
@@ -34,6 +40,9 @@ pub struct Args {
     hosts: Vec<String>,
     #[command(flatten)]
     reach: addresses::Reach,
+    /// Show a recording of `sconce monitor --record`, at its own pace; with --once its last moment
+    #[arg(long, value_name = "FILE", conflicts_with = "hosts")]
+    replay: Option<PathBuf>,
     /// Print once and end
     #[arg(long)]
     once: bool,
@@ -44,10 +53,15 @@ pub struct Args {
 }
 
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(path) = &args.replay {
+        return recorded(args, monitor_replay::open(path)?);
+    }
     let sources = Source::of(&args.hosts, &args.reach)?;
     let terminals = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if terminals && !args.once && !args.json {
-        return live::run(sources);
+        let local = matches!(sources.as_slice(), [Source::Here]);
+        let (machines, answers) = machines::follow(&sources);
+        return live::run(machines, &answers, local).map(|()| ExitCode::SUCCESS);
     }
     let machines: Vec<Machine> = machines::once(&sources);
     if let [Machine { name: None, answer: Some(Err(silent)), .. }] = machines.as_slice() {
@@ -76,6 +90,33 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         eprintln!("note: standard output is no terminal: this is one look");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A recording: live, or its last moment.
+fn recorded(args: &Args, mut samples: Replay<File>) -> Result<ExitCode, Failure> {
+    let terminals = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if terminals && !args.once && !args.json {
+        let (machine, answers, playing) = machines::play(samples)?;
+        live::run(vec![machine], &answers, false)?;
+        // Who ended before its end knows nothing of the rest.
+        if playing.is_finished()
+            && let Ok(samples) = playing.join()
+        {
+            monitor_replay::whole(&samples, "nothing is shown")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let machine = machines::last_of(&mut samples);
+    if let Some(Err(silent)) = &machine.answer {
+        let what = format!("NVML did not answer at the recording's end: {}", silent.why);
+        return Err(Failure::new(Kind::Machine, what));
+    }
+    if args.json {
+        println!("{}", machines::json(&[machine]).map_err(Failure::unwritable)?);
+    } else {
+        print!("{}", once(&machine));
+    }
+    monitor_replay::whole(&samples, "nothing is shown").map(|()| ExitCode::SUCCESS)
 }
 
 /// A machine as tables.

@@ -11,7 +11,7 @@ use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::watch::{Change, Severity, Watch};
 
-use crate::commands::monitor::line;
+use crate::commands::monitor_output::line;
 use crate::commands::own;
 use crate::error::Failure;
 

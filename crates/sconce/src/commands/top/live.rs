@@ -1,11 +1,11 @@
 //! `sconce top` until q is pressed.
 
-use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::machines::{self, Source};
+use super::machines::{Machine, Said};
 use super::screen::{Key, Screen};
 use super::view::{State, lines};
 use crate::error::{Failure, Kind};
@@ -21,9 +21,8 @@ enum Typing {
     Signal(String),
 }
 
-pub fn run(sources: Vec<Source>) -> Result<ExitCode, Failure> {
-    let local = matches!(sources.as_slice(), [Source::Here]);
-    let (mut all, answers) = machines::follow(&sources);
+/// Shows these machines, until q is pressed or no more answers come; `local` processes can be sent signals.
+pub fn run(mut all: Vec<Machine>, answers: &Receiver<Said>, local: bool) -> Result<(), Failure> {
     let interrupts = sconce_run::Interrupts::listen()?;
     let mut screen = Screen::take().map_err(|error| {
         Failure::new(Kind::Machine, format!("the terminal can't be used: {error}"))
@@ -33,11 +32,16 @@ pub fn run(sources: Vec<Source>) -> Result<ExitCode, Failure> {
     let mut typing: Option<Typing> = None;
     let mut said: Option<Instant> = None;
     loop {
-        while let Ok((at, answer)) = answers.try_recv() {
-            if let Some(machine) = all.get_mut(at) {
-                machine.take(answer);
+        let over = loop {
+            match answers.try_recv() {
+                Ok((at, answer)) => {
+                    if let Some(machine) = all.get_mut(at) {
+                        machine.take(answer);
+                    }
+                }
+                Err(error) => break error == TryRecvError::Disconnected,
             }
-        }
+        };
         if said.is_some_and(|said| said.elapsed() > SAID) {
             said = None;
         }
@@ -55,6 +59,7 @@ pub fn run(sources: Vec<Source>) -> Result<ExitCode, Failure> {
         // A terminal that is gone.
         if screen.show(&lines(&all, &mut state, Screen::size())).is_err()
             || interrupts.came().is_some()
+            || over
         {
             break;
         }
@@ -85,12 +90,14 @@ pub fn run(sources: Vec<Source>) -> Result<ExitCode, Failure> {
             }
             (None, Key::Up) => state.scroll = state.scroll.saturating_sub(1),
             (None, Key::Down) => state.scroll = state.scroll.saturating_add(1).min(100_000),
+            (None, Key::First) => state.scroll = 0,
+            (None, Key::Last) => state.scroll = usize::MAX,
             (None, Key::PageUp) => state.scroll = state.scroll.saturating_sub(10),
             (None, Key::PageDown) => state.scroll = state.scroll.saturating_add(10).min(100_000),
             _ => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Sends it, and says so.

@@ -1,22 +1,24 @@
 //! What is shown: this machine's GPUs, or those of machines on which a monitor listens.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sconce_fetch::Error;
 use sconce_fetch::http::{self, Client, TlsFault};
-use sconce_monitor::metric::Metric;
+use sconce_monitor::recording::Replay;
 use sconce_monitor::sample::Sample;
 use sconce_monitor::sampler::{self, Options};
 use sconce_monitor::watch::Watch;
 use serde::{Deserialize, Serialize};
 
 use super::addresses::{Address, Reach};
-use crate::commands::own;
-use crate::error::Failure;
+use super::tables;
+use crate::commands::{monitor_replay, own};
+use crate::error::{Failure, Kind};
 
 /// How often a machine is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -79,6 +81,9 @@ struct Answer {
 /// Which machine said what, or why it says nothing.
 pub type Said = (usize, Result<Now, Silent>);
 
+/// The machine of a recording, what it says, and the thread that plays it.
+pub type Playing = (Machine, Receiver<Said>, JoinHandle<Replay<File>>);
+
 /// Why a machine says nothing, and what to do about it.
 #[derive(Clone, Debug, Default)]
 pub struct Silent {
@@ -135,8 +140,7 @@ impl Machine {
             let gpus = &now.sample.gpus;
             self.busy.resize_with(gpus.len().min(1024), VecDeque::new);
             for (past, gpu) in self.busy.iter_mut().zip(gpus) {
-                let busy = [Metric::Graphics, Metric::Utilization].into_iter();
-                let busy = busy.filter_map(|metric| gpu.values.get(metric)).next();
+                let busy = tables::busy(gpu).filter(|_| tables::absent(gpu).is_none());
                 past.push_back(busy.unwrap_or(0.0));
                 while past.len() > REMEMBERED {
                     past.pop_front();
@@ -202,6 +206,58 @@ fn ask(at: usize, source: &Source, send: &SyncSender<Said>) {
     }
 }
 
+/// A recording, played at its own pace in a thread, which has it when it is over.
+pub fn play(mut samples: Replay<File>) -> Result<Playing, Failure> {
+    let (send, answers) = sync_channel(64);
+    let machine = Machine { name: Some(recorded(&samples)), ..Machine::default() };
+    let playing = move || {
+        let mut watch = Watch::new(None);
+        monitor_replay::play(&mut samples, None, |sample, gap| {
+            gap.into_iter().for_each(|pause| watch.skip(pause));
+            send.send((0, judged(&mut watch, sample))).is_ok()
+        });
+        samples
+    };
+    let playing = thread::Builder::new().name("plays".into()).spawn(playing);
+    let playing = playing.map_err(|error| Failure::of(Kind::Machine, &error, None))?;
+    Ok((machine, answers, playing))
+}
+
+/// The last moment of a recording.
+pub fn last_of(samples: &mut Replay<File>) -> Machine {
+    let mut machine = Machine { name: Some(recorded(samples)), ..Machine::default() };
+    let mut watch = Watch::new(None);
+    for sample in samples {
+        machine.take(judged(&mut watch, sample));
+    }
+    machine
+}
+
+/// What the machine of a recording is called.
+fn recorded(samples: &Replay<File>) -> String {
+    match samples.host() {
+        "" => "a recording".to_owned(),
+        host => format!("{host}, recorded"),
+    }
+}
+
+/// A sample, and what is wrong with it.
+fn judged(watch: &mut Watch, sample: Sample) -> Result<Now, Silent> {
+    let sample = Arc::new(sample);
+    drop(watch.push(Arc::clone(&sample)));
+    if let Some(why) = &sample.silence {
+        return Err(Silent { why: why.clone(), hint: None });
+    }
+    let findings = watch.findings().into_iter().map(|one| Found {
+        rule: one.rule.to_owned(),
+        title: one.title.to_owned(),
+        severity: one.severity.word().to_owned(),
+        gpu: one.gpu,
+        evidence: one.evidence,
+    });
+    Ok(Now { findings: findings.collect(), sample: Arc::unwrap_or_clone(sample) })
+}
+
 /// Samples of this machine, so many at most, until `take` says no.
 fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, Silent>) -> bool) {
     let mut watch = Watch::new(None);
@@ -210,21 +266,8 @@ fn here(interval: Duration, most: usize, take: &mut dyn FnMut(Result<Now, Silent
     let once = most < usize::MAX;
     sampler::run(Options { interval, listen: !once, ..options }, |sample| {
         left -= 1;
-        if let Some(why) = &sample.silence {
-            let go_on = take(Err(Silent { why: why.clone(), hint: None }));
-            return go_on && !once;
-        }
-        let sample = Arc::new(sample);
-        drop(watch.push(Arc::clone(&sample)));
-        let findings = watch.findings().into_iter().map(|one| Found {
-            rule: one.rule.to_owned(),
-            title: one.title.to_owned(),
-            severity: one.severity.word().to_owned(),
-            gpu: one.gpu,
-            evidence: one.evidence,
-        });
-        let now = Now { findings: findings.collect(), sample: Arc::unwrap_or_clone(sample) };
-        take(Ok(now)) && left > 0
+        let silent = sample.silence.is_some();
+        take(judged(&mut watch, sample)) && left > 0 && !(silent && once)
     });
 }
 

@@ -29,6 +29,10 @@ pub enum Key {
     Down,
     PageUp,
     PageDown,
+    /// Home.
+    First,
+    /// End.
+    Last,
     /// Ctrl-C, or no terminal any more.
     End,
 }
@@ -116,13 +120,22 @@ impl Drop for Screen {
 
 /// The first key of what was typed; an escape alone is one when nothing followed it.
 fn parsed(bytes: &mut Vec<u8>, alone: bool) -> Option<Key> {
-    const ESCAPES: [(&[u8], Key); 6] = [
+    const ESCAPES: [(&[u8], Key); 14] = [
         (b"\x1b[A", Key::Up),
         (b"\x1b[B", Key::Down),
         (b"\x1bOA", Key::Up),
         (b"\x1bOB", Key::Down),
         (b"\x1b[5~", Key::PageUp),
         (b"\x1b[6~", Key::PageDown),
+        // As xterm, rxvt, tmux and the Linux console have them.
+        (b"\x1b[H", Key::First),
+        (b"\x1bOH", Key::First),
+        (b"\x1b[1~", Key::First),
+        (b"\x1b[7~", Key::First),
+        (b"\x1b[F", Key::Last),
+        (b"\x1bOF", Key::Last),
+        (b"\x1b[4~", Key::Last),
+        (b"\x1b[8~", Key::Last),
     ];
     let first = *bytes.first()?;
     if first == 0x1b {
@@ -168,6 +181,10 @@ mod tests {
         assert_eq!(
             typed(b"q\x1b[A\x1b[6~/\r"),
             [Key::Char('q'), Key::Up, Key::PageDown, Key::Char('/'), Key::Enter]
+        );
+        assert_eq!(
+            typed(b"\x1b[H\x1bOF\x1b[1~\x1b[4~s"),
+            [Key::First, Key::Last, Key::First, Key::Last, Key::Char('s')]
         );
         assert_eq!(typed(b"\x1b"), [Key::Escape]);
         assert_eq!(typed(b"\x1b[99;5u"), []);

@@ -5,31 +5,13 @@ use sconce_monitor::sample::{Gpu, Process, Sample};
 use sconce_monitor::sampler::say;
 
 use super::machines::Found;
+use crate::table::aligned;
 
-/// Columns as wide as what is in them, numbers to the right.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| plain(cell, 60)).collect()).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        widest.max(head.get(column).map_or(0, |name| name.len()))
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut out = String::new();
-    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            text += &format!("{cell:<width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    line(&mut head.iter().copied());
-    for row in &rows {
-        line(&mut row.iter().map(String::as_str));
-    }
-    out
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head = head.iter().map(|name| (*name).to_owned()).collect();
+    let rows = rows.iter().map(|row| row.iter().map(|cell| plain(cell, 60)).collect());
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    aligned(&all, |_| false)
 }
 
 /// Names are whoever's who started it: nothing of them steers a terminal.
@@ -41,28 +23,54 @@ pub fn plain(text: &str, most: usize) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).take(most).collect()
 }
 
+/// Bytes of memory in GiB, as nvidia-smi's MiB.
+pub const GIB: f64 = 1.0 / 1_073_741_824.0;
+/// After so long without an answer a GPU's values are none of now any more, milliseconds.
+const SILENT: u64 = 10_000;
+
+/// How busy a GPU is: GPM's figure where there is one.
+pub fn busy(gpu: &Gpu) -> Option<f64> {
+    let value = |metric| gpu.values.get(metric);
+    value(Metric::Graphics).or_else(|| value(Metric::Utilization))
+}
+
+/// Why a GPU has no values of now: it is lost, or does not answer.
+pub fn absent(gpu: &Gpu) -> Option<String> {
+    match gpu.lost {
+        Some(code) => Some(say(code)),
+        None if gpu.age_ms >= SILENT => Some(format!("no answer for {} s", gpu.age_ms / 1000)),
+        None => None,
+    }
+}
+
+/// The processes on it; what ran on one that is lost is not known any more.
+pub fn running(gpu: &Gpu) -> impl Iterator<Item = &Process> {
+    gpu.processes.iter().flatten().filter(|_| gpu.lost.is_none())
+}
+
 /// A value with its unit, `-` where there is none.
 pub fn shown(value: Option<f64>, by: f64, unit: &str) -> String {
     value.map_or("-".to_owned(), |value| format!("{:.0}{unit}", value * by))
 }
 
 fn of_gpu(gpu: &Gpu) -> Vec<String> {
-    let value = |metric| gpu.values.get(metric);
-    let state = match gpu.lost {
-        Some(code) => say(code),
+    let absent = absent(gpu);
+    let value = |metric| gpu.values.get(metric).filter(|_| absent.is_none());
+    let state = match &absent {
+        Some(why) => why.clone(),
         None if gpu.mig => "MIG".to_owned(),
         None => String::new(),
     };
     vec![
         gpu.index.to_string(),
         gpu.model.clone(),
-        shown(value(Metric::Utilization), 100.0, "%"),
+        shown(busy(gpu).filter(|_| absent.is_none()), 100.0, "%"),
         shown(value(Metric::SmActive), 100.0, "%"),
         shown(value(Metric::Tensor), 100.0, "%"),
         format!(
             "{} of {}",
-            shown(value(Metric::MemoryUsed), 1e-9, ""),
-            shown(value(Metric::MemoryTotal), 1e-9, " GB")
+            shown(value(Metric::MemoryUsed), GIB, ""),
+            shown(value(Metric::MemoryTotal), GIB, " GiB")
         ),
         shown(value(Metric::Power), 1.0, " W"),
         shown(value(Metric::Temperature), 1.0, " C"),
@@ -86,10 +94,10 @@ pub fn gpus(sample: &Sample) -> String {
     let mut rows = Vec::new();
     for gpu in &sample.gpus {
         rows.push(of_gpu(gpu));
-        for one in &gpu.instances {
+        for one in gpu.instances.iter().filter(|_| absent(gpu).is_none()) {
             let value = |metric| one.values.get(metric);
-            let used = shown(value(Metric::MemoryUsed), 1e-9, "");
-            let total = shown(value(Metric::MemoryTotal), 1e-9, " GB");
+            let used = shown(value(Metric::MemoryUsed), GIB, "");
+            let total = shown(value(Metric::MemoryTotal), GIB, " GiB");
             let mut row = vec![
                 format!("{}:{}", gpu.index, one.gpu_instance),
                 one.profile.clone(),
@@ -122,7 +130,7 @@ pub fn of_process(gpu: &Gpu, process: &Process) -> Vec<String> {
         gpu.index.to_string(),
         process.pid.to_string(),
         process.user.clone().unwrap_or_else(|| "-".to_owned()),
-        process.memory.map_or("-".to_owned(), |memory| format!("{:.1} GB", memory as f64 / 1e9)),
+        process.memory.map_or("-".to_owned(), |memory| format!("{:.1} GiB", memory as f64 * GIB)),
         container,
         or_dash(&workload.image),
         or_dash(&process.name),
@@ -130,9 +138,10 @@ pub fn of_process(gpu: &Gpu, process: &Process) -> Vec<String> {
 }
 
 pub fn processes(sample: &Sample) -> String {
-    let rows = sample.gpus.iter().flat_map(|gpu| {
-        gpu.processes.iter().flatten().map(move |process| of_process(gpu, process))
-    });
+    let rows = sample
+        .gpus
+        .iter()
+        .flat_map(|gpu| running(gpu).map(move |process| of_process(gpu, process)));
     let rows: Vec<_> = rows.collect();
     let hidden = !sample.sees_processes;
     match rows.is_empty() {

@@ -2,10 +2,9 @@
 
 use sconce_monitor::metric::Metric;
 use sconce_monitor::sample::{Gpu, Instance, Process};
-use sconce_monitor::sampler::say;
 
 use super::machines::{Machine, Now};
-use super::tables::{of_process, plain, shown};
+use super::tables::{GIB, absent, busy, of_process, plain, running, shown};
 
 /// How processes are sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +77,7 @@ pub fn lines(
                 let past: Vec<f64> =
                     machine.busy.get(at).map_or(Vec::new(), |past| past.iter().copied().collect());
                 upper.push(of_gpu(gpu, &past, columns));
-                let instances = gpu.instances.iter();
+                let instances = gpu.instances.iter().filter(|_| absent(gpu).is_none());
                 upper.extend(instances.map(|one| of_instance(gpu, one, columns)));
             }
             findings(now, columns, &mut upper);
@@ -143,7 +142,7 @@ fn head(machine: &Machine, columns: usize, lines: &mut Vec<String>) {
             "BUSY",
             "HISTORY",
             "TENSOR",
-            "MEMORY, GB",
+            "MEMORY, GiB",
             "POWER, W",
             "HEAT",
             "CLOCK",
@@ -164,8 +163,8 @@ fn of_instance(gpu: &Gpu, one: &Instance, columns: usize) -> String {
     let name = format!("{}:{} {}", gpu.index, one.gpu_instance, one.profile);
     let memory = format!(
         "{}/{}",
-        shown(value(Metric::MemoryUsed), 1e-9, ""),
-        shown(value(Metric::MemoryTotal), 1e-9, "")
+        shown(value(Metric::MemoryUsed), GIB, ""),
+        shown(value(Metric::MemoryTotal), GIB, "")
     );
     let text = format!(
         "  {:<18} {:>5} {:<room$} {:>6} {memory:>12}",
@@ -180,13 +179,11 @@ fn of_instance(gpu: &Gpu, one: &Instance, columns: usize) -> String {
 
 fn of_gpu(gpu: &Gpu, past: &[f64], columns: usize) -> String {
     let value = |metric| gpu.values.get(metric);
-    if let Some(code) = gpu.lost {
-        return format!(
-            "{RED}{}",
-            plain(&format!("{:>3} {} {}", gpu.index, gpu.model, say(code)), columns)
-        );
+    if let Some(why) = absent(gpu) {
+        let text = format!("{:>3} {} {why}", gpu.index, gpu.model);
+        return format!("{RED}{}", plain(&text, columns));
     }
-    let busy = value(Metric::Graphics).or_else(|| value(Metric::Utilization));
+    let busy = busy(gpu);
     // The product's name is the same everywhere; what tells cards apart comes first.
     let model = gpu.model.trim_start_matches("NVIDIA ");
     let room = history(columns);
@@ -210,7 +207,7 @@ fn of_gpu(gpu: &Gpu, past: &[f64], columns: usize) -> String {
         plain(model, 16),
         shown(busy, 100.0, "%"),
         shown(value(Metric::Tensor), 100.0, "%"),
-        of(value(Metric::MemoryUsed), value(Metric::MemoryTotal), 1e-9),
+        of(value(Metric::MemoryUsed), value(Metric::MemoryTotal), GIB),
         of(value(Metric::Power), value(Metric::PowerLimit), 1.0),
         shown(value(Metric::Temperature), 1.0, "C"),
         shown(value(Metric::SmClock), 1e-6, ""),
@@ -238,7 +235,7 @@ fn processes(machines: &[Machine], state: &State, columns: usize) -> Vec<String>
         let Some(Ok(now)) = &machine.answer else { continue };
         let name = machine.name.clone().unwrap_or_default();
         for gpu in &now.sample.gpus {
-            all.extend(gpu.processes.iter().flatten().map(|process| (name.clone(), gpu, process)));
+            all.extend(running(gpu).map(|process| (name.clone(), gpu, process)));
         }
     }
     match state.sort {
