@@ -76,6 +76,8 @@ pub struct Bill {
     pub(crate) name: String,
     /// The image's digest, else that of what is locked.
     pub(crate) digest: Digest,
+    /// Whether the digest is the image's.
+    pub(crate) built: bool,
     /// The Debian release: its number, "13", and its code name.
     pub(crate) debian: Option<(String, String)>,
     pub(crate) parts: Vec<Part>,
@@ -131,7 +133,8 @@ impl Bill {
             parts.push(Part::new(Sort::App, "app", None));
         }
         let digest = lock.sealed.as_ref().map_or_else(|| lock.digest(), |sealed| sealed.image);
-        Self { name: name.to_owned(), digest, debian, parts, date: None }
+        let built = lock.sealed.is_some();
+        Self { name: name.to_owned(), digest, built, debian, parts, date: None }
     }
 
     /// Of what lies in an image; `release` is the number and the code name of its Debian. Its `lock` says from which files those
@@ -166,7 +169,8 @@ impl Bill {
             Part { purl: Some(purl), supplier, sha256, ..part }.as_said(Some(one))
         };
         let parts = installed.packages.iter().map(part).collect();
-        Self { name: name.to_owned(), digest: image, debian: release, parts, date: None }
+        let name = name.to_owned();
+        Self { name, digest: image, built: true, debian: release, parts, date: None }
     }
 
     /// The same, made at this time: seconds since 1970, as `SOURCE_DATE_EPOCH` has them.

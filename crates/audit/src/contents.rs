@@ -33,8 +33,8 @@ pub struct LayerSize {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Versions {
     pub(crate) versions: BTreeSet<String>,
-    /// Of the file that it comes from; of an image it is not known.
-    pub(crate) sha256: Option<Digest>,
+    /// The file that it comes from, by its name and SHA-256; of an image it is not known.
+    pub(crate) file: Option<(String, Digest)>,
 }
 
 /// What is in a lock or an image.
@@ -72,19 +72,20 @@ impl Contents {
     #[must_use]
     pub fn of_lock(name: &str, lock: &Lock) -> Self {
         let mut packages: BTreeMap<(Kind, String), Versions> = BTreeMap::new();
-        let mut put = |kind, name: &str, version: &str, sha256| {
+        let mut put = |kind, name: &str, version: &str, file: &str, sha256| {
             let row = packages.entry((kind, name.to_owned())).or_default();
             row.versions.insert(version.to_owned());
-            row.sha256 = Some(sha256);
+            row.file = Some((file.to_owned(), sha256));
         };
         for wheel in &lock.wheels {
-            put(Kind::Python, &wheel.name, &wheel.version, wheel.sha256);
+            put(Kind::Python, &wheel.name, &wheel.version, &wheel.file, wheel.sha256);
         }
         for deb in &lock.debs {
             // One of another processor beside it is another package.
             let twice = lock.debs.iter().filter(|other| other.name == deb.name).count() > 1;
             let name = if twice { format!("{}:{}", deb.name, deb.arch) } else { deb.name.clone() };
-            put(Kind::Debian, &name, &deb.version, deb.sha256);
+            let file = deb.path.rsplit('/').next().unwrap_or(&deb.path);
+            put(Kind::Debian, &name, &deb.version, file, deb.sha256);
         }
         let layers = lock.sealed.as_ref().map(|sealed| {
             let layer = |layer: &sconce_lock::Layer| LayerSize {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use sconce_blob::Digest;
 use serde_json::{Map, Value, json};
 
 use crate::bill::{Bill, Licence, Part, Sort};
@@ -40,9 +41,11 @@ impl Bill {
                 "bom-ref": subject,
                 "name": self.name,
                 "version": self.digest,
-                "hashes": [{"alg": "SHA-256", "content": self.digest.hex()}],
             },
         });
+        if self.built {
+            metadata["component"]["hashes"] = hashes(self.digest);
+        }
         if let Some(date) = &self.date {
             metadata["timestamp"] = json!(date);
         }
@@ -68,6 +71,10 @@ impl Bill {
     }
 }
 
+fn hashes(digest: Digest) -> Value {
+    json!([{"alg": "SHA-256", "content": digest.hex()}])
+}
+
 fn component(name: &str, part: &Part) -> Value {
     let mut row = Map::new();
     let mut say = |key: &str, value: Option<Value>| {
@@ -82,7 +89,6 @@ fn component(name: &str, part: &Part) -> Value {
     if part.sort == Sort::App {
         say("description", Some(json!("the project's own files, whose bytes no lock has")));
     }
-    let hashes = |digest: sconce_blob::Digest| json!([{"alg": "SHA-256", "content": digest.hex()}]);
     say("hashes", part.sha256.map(hashes));
     say(
         "licenses",

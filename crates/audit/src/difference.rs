@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::contents::{Contents, Kind, LayerSize, Versions};
 use crate::gpus::{self, Gpus};
 
+/// What has a version that is higher or lower.
+const VERSIONS: [&str; 7] = ["python", "glibc", "torch", "cuda", "cudnn", "nccl", "triton"];
+
 /// In which way something is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -214,7 +217,8 @@ fn facts(before: &Contents, after: &Contents) -> Vec<FactChange> {
                 (_, None) => How::Removed,
                 (Some(before), Some(after)) => match what {
                     "driver" => direction::<DriverVersion>(before, after),
-                    _ => direction::<Pep440>(before, after),
+                    _ if VERSIONS.contains(&what) => direction::<Pep440>(before, after),
+                    _ => How::Changed,
                 },
             };
             let [before, after] = [before, after].map(|one| one.map(str::to_owned));
@@ -228,9 +232,10 @@ fn facts(before: &Contents, after: &Contents) -> Vec<FactChange> {
         }
     }
     if let (Some(old), Some(new)) = (&before.architectures, &after.architectures) {
-        let text = |all: &Vec<sconce_facts::Sm>| {
-            let all: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
-            (!all.is_empty()).then(|| all.into_iter().collect::<Vec<_>>().join(" "))
+        let text = |all: &[sconce_facts::Sm]| {
+            let all: BTreeSet<&sconce_facts::Sm> = all.iter().collect();
+            let all: Vec<String> = all.into_iter().map(ToString::to_string).collect();
+            (!all.is_empty()).then(|| all.join(" "))
         };
         put("GPU code", text(old).as_deref(), text(new).as_deref());
     }
@@ -257,7 +262,8 @@ fn packages(before: &Contents, after: &Contents) -> Vec<PackageChange> {
     let own: Vec<&String> =
         [before, after].into_iter().filter_map(|one| one.own.as_ref()).collect();
     let keys: BTreeSet<_> = before.packages.keys().chain(after.packages.keys()).collect();
-    let other_platform = before.fact("platform") != after.fact("platform");
+    let differs = |what| before.fact(what) != after.fact(what);
+    let other_tags = differs("platform") || differs("python");
     let mut found = Vec::new();
     for key in keys {
         let (kind, name) = key;
@@ -269,7 +275,7 @@ fn packages(before: &Contents, after: &Contents) -> Vec<PackageChange> {
         let how = match (old, new) {
             (None, _) => How::Added,
             (_, None) => How::Removed,
-            (Some(old), Some(new)) => match compared(*kind, old, new, other_platform) {
+            (Some(old), Some(new)) => match compared(*kind, old, new, other_tags) {
                 Some(how) => how,
                 None => continue,
             },
@@ -288,12 +294,13 @@ fn packages(before: &Contents, after: &Contents) -> Vec<PackageChange> {
     found
 }
 
-/// How one is another than the other; nothing where they are the same.
-fn compared(kind: Kind, old: &Versions, new: &Versions, other_platform: bool) -> Option<How> {
+/// How one is another than the other; nothing where they are the same. With `other_tags` a file of another name is the one for
+/// another processor or Python.
+fn compared(kind: Kind, old: &Versions, new: &Versions, other_tags: bool) -> Option<How> {
     if old.versions == new.versions {
-        let other = old.sha256.zip(new.sha256).is_some_and(|(old, new)| old != new);
-        // Of another processor every file is another.
-        return (other && !other_platform).then_some(How::OtherFile);
+        let ((old_file, old), (new_file, new)) = old.file.as_ref().zip(new.file.as_ref())?;
+        let expected = other_tags && old_file != new_file;
+        return (old != new && !expected).then_some(How::OtherFile);
     }
     let one = |versions: &Versions| match versions.versions.len() {
         1 => versions.versions.first().cloned(),

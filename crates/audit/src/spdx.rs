@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use sconce_blob::Digest;
 use serde_json::{Value, json};
 
 use crate::bill::{Bill, Licence, Part, Sort};
@@ -26,8 +27,10 @@ impl Bill {
             "licenseDeclared": NONE,
             "copyrightText": NONE,
             "supplier": NONE,
-            "checksums": [{"algorithm": "SHA256", "checksumValue": self.digest.hex()}],
         })];
+        if self.built {
+            packages[0]["checksums"] = checksums(self.digest);
+        }
         if let Some((number, _)) = self.debian.as_ref().filter(|_| self.has_debs()) {
             packages.push(json!({
                 "SPDXID": "SPDXRef-debian",
@@ -81,6 +84,10 @@ impl Bill {
     }
 }
 
+fn checksums(digest: Digest) -> Value {
+    json!([{"algorithm": "SHA256", "checksumValue": digest.hex()}])
+}
+
 fn relation(from: &str, how: &str, to: &str) -> Value {
     json!({"spdxElementId": from, "relationshipType": how, "relatedSpdxElement": to})
 }
@@ -132,7 +139,7 @@ fn package(at: usize, part: &Part) -> Value {
         row["comment"] = json!("the project's own files, whose bytes no lock has");
     }
     if let Some(digest) = part.sha256 {
-        row["checksums"] = json!([{"algorithm": "SHA256", "checksumValue": digest.hex()}]);
+        row["checksums"] = checksums(digest);
     }
     if let Some(purl) = &part.purl {
         row["externalRefs"] = json!([{

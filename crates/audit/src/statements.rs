@@ -67,7 +67,8 @@ pub fn attachments(lock: &Lock, image: Digest) -> Vec<Attachment> {
 /// The parts of an image, as CycloneDX 1.6: those that its lock puts there, not the user's own files.
 #[must_use]
 pub fn bom(lock: &Lock, image: Digest) -> Value {
-    Bill { digest: image, ..Bill::of_lock("image", lock, &Said::new(), false) }.cyclonedx()
+    Bill { digest: image, built: true, ..Bill::of_lock("image", lock, &Said::new(), false) }
+        .cyclonedx()
 }
 
 /// How an image was built, as SLSA provenance v1: from a lock, and from each file that it names. It is the

@@ -1,6 +1,7 @@
 //! `sconce sbom`: what is in an image, in both forms, the same on every machine; and what scanners find in the image itself.
 
 mod index_world;
+#[allow(dead_code)]
 mod world;
 
 use std::collections::BTreeSet;
