@@ -8,6 +8,7 @@ mod cyclonedx;
 mod difference;
 mod gpus;
 mod markdown;
+mod outdated;
 mod page;
 mod purl;
 mod spdx;
@@ -17,6 +18,7 @@ pub use bill::{Bill, BillError, Said};
 pub use contents::{Contents, Kind, LayerSize};
 pub use difference::{Change, Difference, FactChange, How, LayerChange, PackageChange, difference};
 pub use gpus::{Gpus, Served};
+pub use outdated::{Outdated, Row as OutdatedRow, Torch as OutdatedTorch, outdated};
 pub use statements::{
     Attachment, LOCK_FILE, PROVENANCE_FILE, SBOM_FILE, attachments, bom, provenance,
 };

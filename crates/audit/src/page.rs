@@ -109,7 +109,8 @@ impl How {
 
 impl Served {
     /// `7.0 (V100, TITAN V and 3 more)`.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let named = self.gpus.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         match self.gpus.len() {
             0 => self.capability.to_string(),

@@ -28,6 +28,7 @@ mod logins;
 mod modules;
 mod naming;
 mod native;
+mod newest;
 mod numpy;
 mod overlaps;
 mod parallel;

@@ -39,6 +39,7 @@ pub mod monitor_rules;
 pub mod monitor_web;
 pub mod oci;
 mod options;
+pub mod outdated;
 mod own;
 mod paths;
 pub mod plan;

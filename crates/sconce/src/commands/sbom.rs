@@ -48,9 +48,11 @@ enum Format {
 pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
     let found = locked_or_built::find(global, &args.subject)?;
     let name = name(&args.subject);
+    let mut absent = 0;
     let bill = match &found {
         Found::Lock(lock) => {
             let said = locked_or_built::said(&Context::open(global)?, lock)?;
+            absent = lock.wheels.iter().filter(|wheel| !said.contains_key(&wheel.sha256)).count();
             Bill::of_lock(&name, lock, &said, args.addresses)
         }
         Found::Image(built) => {
@@ -78,11 +80,9 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         } else {
             format!("{unknown} Python packages")
         };
-        let why = match found {
-            Found::Lock(_) => {
-                "where the wheels are in the store, as after `sconce build`, they say it"
-            }
-            Found::Image(_) => "they don't say it",
+        let why = match absent {
+            0 => "they don't say it",
+            _ => "where the wheels are in the store, as after `sconce build`, they say it",
         };
         eprintln!("note: of {these} no licence is known: {why}");
     }

@@ -129,6 +129,12 @@ impl World {
         fs::write(self.path("project").join(name), lock.to_text()).unwrap();
     }
 
+    /// Has the index list another wheel of a package, and uv take that one.
+    pub fn again(&mut self, wheel: &Wheel) {
+        let digest = self.index.add(wheel);
+        self.put(wheel, digest);
+    }
+
     fn put(&self, wheel: &Wheel, digest: Digest) {
         let url = self.index.server.url(&self.index.path(&wheel.file_name()));
         self.put_at(wheel, digest, &url);
