@@ -113,7 +113,7 @@ impl Bill {
                 from: direct.cloned(),
                 ..Part::new(Sort::Wheel, &wheel.name, Some(&wheel.version))
             };
-            parts.push(part.as_said(said.get(&wheel.sha256)));
+            parts.push(part.with_said(said.get(&wheel.sha256)));
         }
         for deb in &lock.debs {
             let about = said.get(&deb.sha256);
@@ -125,7 +125,7 @@ impl Bill {
                 supplier: Some("Debian"),
                 ..Part::new(Sort::Deb, &deb.name, Some(&deb.version))
             };
-            parts.push(part.as_said(about));
+            parts.push(part.with_said(about));
         }
         if let Some(project) = &lock.project {
             parts.push(Part::new(Sort::App, &project.name, None));
@@ -138,7 +138,7 @@ impl Bill {
     }
 
     /// Of what lies in an image; `release` is the number and the code name of its Debian. Its `lock` says from which files those
-    /// packages came that are there in its version.
+    /// packages came that are there in its version. With `app`, its top layer is the project's own files.
     #[must_use]
     pub fn of_image(
         name: &str,
@@ -146,6 +146,7 @@ impl Bill {
         installed: &Installed,
         release: Option<(String, String)>,
         lock: Option<&Lock>,
+        app: bool,
     ) -> Self {
         let wheels = lock.map_or(&[][..], |lock| &lock.wheels).iter();
         let debs = lock.map_or(&[][..], |lock| &lock.debs).iter();
@@ -166,9 +167,12 @@ impl Bill {
             };
             let part = Part::new(sort, &one.name, Some(&one.version));
             let sha256 = files.get(&(one.origin, &one.name, &one.version)).copied();
-            Part { purl: Some(purl), supplier, sha256, ..part }.as_said(Some(one))
+            Part { purl: Some(purl), supplier, sha256, ..part }.with_said(Some(one))
         };
-        let parts = installed.packages.iter().map(part).collect();
+        let mut parts: Vec<Part> = installed.packages.iter().map(part).collect();
+        if app {
+            parts.push(Part::new(Sort::App, "app", None));
+        }
         let name = name.to_owned();
         Self { name, digest: image, built: true, debian: release, parts, date: None }
     }
@@ -222,7 +226,7 @@ impl Part {
     }
 
     /// The same with what the package says of itself.
-    fn as_said(self, said: Option<&Declared>) -> Self {
+    fn with_said(self, said: Option<&Declared>) -> Self {
         let Some(said) = said else { return self };
         Self { licence: licence(said), maker: said.maker.clone(), ..self }
     }

@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use sconce_blob::Digest;
+use sconce_lock::Lock;
 use sconce_testkit::{RegistryServer, Wheel};
 use world::World;
 
@@ -70,6 +71,10 @@ fn a_push_brings_the_lock_and_an_empty_store_moves_no_layer() {
         assert!(print("sbom").contains(image) && print("sbom").contains("pkg:pypi/a@1.0"));
         let said: serde_json::Value = serde_json::from_str(&print("provenance")).unwrap();
         assert_eq!(said["subject"][0]["digest"]["sha256"], image.replace("sha256:", ""));
+        // Of the image alone nobody knows from which file a package came; the lock that its label names says it.
+        done(&reader, &["copy", &name, "store:team/app:1"]);
+        let sha256 = Lock::parse(&lock).unwrap().wheels[0].sha256.hex();
+        assert!(done(&reader, &["sbom", "team/app:1"]).contains(&sha256));
         // Nobody has signed them.
         fs::write(reader.path("plain.pub"), PUBLIC).unwrap();
         let words = ["show", &name, "--key", "plain.pub", "--print", "lock"];

@@ -132,8 +132,8 @@ fn built(context: &Context, image: Image) -> Result<Found, Failure> {
     let mut installed = installed(&tree);
     let troubles = tree.troubles().iter().filter(|_| tree.is_cut());
     installed.unread.extend(troubles.map(|trouble| format!("{} {}", trouble.path, trouble.why)));
-    let machines = sconce_facts::Machine::ALL.into_iter();
-    let platform = match machines.filter(|one| one.debian() == config.platform()).next() {
+    let mut machines = sconce_facts::Machine::ALL.into_iter();
+    let platform = match machines.find(|one| one.debian() == config.platform()) {
         Some(machine) => Some(machine.as_str().to_owned()),
         None => Some(config.platform()).filter(|platform| !platform.is_empty()),
     };
@@ -149,7 +149,7 @@ fn names_of_layers(config: &[u8], count: usize) -> Vec<String> {
     let rows = history.into_iter().flatten().filter(|row| row["empty_layer"] != true);
     let names: Vec<&str> = rows.filter_map(|row| row["created_by"].as_str()).collect();
     let plain = |name: &&str| name.len() <= 60 && name.chars().all(|c| c.is_ascii_graphic());
-    match names.len() == count && names.iter().all(|name| plain(&name)) {
+    match names.len() == count && names.iter().all(plain) {
         true => names.into_iter().map(str::to_owned).collect(),
         false => (1..=count).map(|at| format!("layer {at}")).collect(),
     }

@@ -60,7 +60,8 @@ pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
             built.installed.unread.iter().for_each(|what| eprintln!("note: {what}"));
             let lock = locked_or_built::lock_beside(&context, &built.image)?;
             let (image, release) = (built.image.manifest, built.release.clone());
-            Bill::of_image(&name, image, &built.installed, release, lock.as_ref())
+            let app = built.image.labels.contains_key("dev.sconce.environment");
+            Bill::of_image(&name, image, &built.installed, release, lock.as_ref(), app)
         }
     };
     let seconds = std::env::var("SOURCE_DATE_EPOCH").ok();
