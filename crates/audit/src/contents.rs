@@ -80,10 +80,16 @@ impl Contents {
         for wheel in &lock.wheels {
             put(Kind::Python, &wheel.name, &wheel.version, &wheel.file, wheel.sha256);
         }
+        let mut of_name: BTreeMap<&str, usize> = BTreeMap::new();
+        for deb in &lock.debs {
+            *of_name.entry(&deb.name).or_default() += 1;
+        }
         for deb in &lock.debs {
             // One of another processor beside it is another package.
-            let twice = lock.debs.iter().filter(|other| other.name == deb.name).count() > 1;
-            let name = if twice { format!("{}:{}", deb.name, deb.arch) } else { deb.name.clone() };
+            let name = match of_name.get(deb.name.as_str()) {
+                Some(1) => deb.name.clone(),
+                _ => format!("{}:{}", deb.name, deb.arch),
+            };
             let file = deb.path.rsplit('/').next().unwrap_or(&deb.path);
             put(Kind::Debian, &name, &deb.version, file, deb.sha256);
         }
