@@ -15,7 +15,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["blob", "oci", "open"]),
     ("fetch", &["blob", "debian", "lock", "open", "store"]),
     ("registry", &["blob", "fetch", "oci", "open"]),
-    ("transfer", &["blob", "build", "fetch", "oci", "open", "registry", "sign", "store"]),
+    ("audit", &["blob", "debian", "facts", "inspect", "lock"]),
+    ("transfer", &["audit", "blob", "build", "fetch", "oci", "open", "registry", "sign", "store"]),
     ("inspect", &["blob", "facts", "oci", "open"]),
     ("cuda", &[]),
     ("gpu", &["open"]),
@@ -32,7 +33,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sign", &["blob"]),
     ("listen", &["blob"]),
-    ("serve", &["blob", "build", "fetch", "listen", "lock", "oci", "store"]),
+    ("serve", &["audit", "blob", "build", "fetch", "listen", "lock", "oci", "store"]),
     ("launch", &["facts"]),
     ("monitor", &["facts", "gpu", "listen", "open"]),
     ("inside", &["bench", "cuda", "gpu", "run", "verify"]),
@@ -46,9 +47,9 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (
         "sconce",
         &[
-            "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu", "inside",
-            "inspect", "launch", "layer", "listen", "lock", "monitor", "oci", "open", "registry",
-            "run", "serve", "sign", "start", "store", "transfer", "verify",
+            "audit", "bench", "blob", "build", "debian", "doctor", "facts", "fetch", "gpu",
+            "inside", "inspect", "launch", "layer", "listen", "lock", "monitor", "oci", "open",
+            "registry", "run", "serve", "sign", "start", "store", "transfer", "verify",
         ],
     ),
 ];

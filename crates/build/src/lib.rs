@@ -4,7 +4,6 @@
 //! Every step is remembered under the digest of what it was made from, so that nothing is done
 //! twice: a layer that exists is not made again, a lock that was built is not looked at again.
 
-mod about;
 mod app;
 mod arrivals;
 mod base;
@@ -29,6 +28,7 @@ mod logins;
 mod modules;
 mod naming;
 mod native;
+mod newest;
 mod numpy;
 mod overlaps;
 mod parallel;
@@ -47,7 +47,6 @@ mod venv;
 mod waiting;
 mod wheels;
 
-pub use about::{Attachment, LOCK_FILE, PROVENANCE_FILE, SBOM_FILE, attachments, bom, provenance};
 pub use app::AppLayer;
 pub use builder::{Builder, Environment, NamedLayer, Trees};
 pub use error::Error;

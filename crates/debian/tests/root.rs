@@ -119,6 +119,45 @@ fn usr_is_merged_and_what_nobody_reads_is_left_out() {
     }
 }
 
+/// Trivy, Syft and Grype find a package by its stanza, match advisories by `Source` and its version, and the release by os-release.
+#[test]
+fn scanners_find_each_package_with_its_source() {
+    let extra = "Source: glibc (2.36-9)\n";
+    let libc = tar().file("./usr/share/doc/libc6/copyright", "free");
+    let release = "ID=debian\nVERSION_ID=\"13\"\n";
+    let base_files = tar()
+        .file("./usr/lib/os-release", release)
+        .symlink("./etc/os-release", "../usr/lib/os-release");
+    let debs =
+        [("libc6", deb("libc6", extra, libc)), ("base-files", deb("base-files", "", base_files))];
+    let entries = root(&debs, 1).unwrap();
+    let text = |path: &str| {
+        let entry = entries.iter().find(|entry| entry.path == path);
+        match &entry.unwrap_or_else(|| panic!("{path} is not there")).kind {
+            Kind::File(Content::Bytes(bytes)) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Kind::File(Content::Range { source, offset, len }) => {
+                let mut bytes = vec![0; *len as usize];
+                source.read_exact_at(&mut bytes, *offset).unwrap();
+                String::from_utf8(bytes).unwrap()
+            }
+            _ => panic!("{path} is no file"),
+        }
+    };
+    let stanza = text("var/lib/dpkg/status.d/libc6");
+    for line in
+        ["Package: libc6", "Version: 1", "Source: glibc (2.36-9)", "Status: install ok installed"]
+    {
+        assert!(stanza.lines().any(|found| found == line), "{line}: {stanza}");
+    }
+    assert!(stanza.lines().any(|line| line.starts_with("Architecture: ")), "{stanza}");
+    assert!(text("var/lib/dpkg/status.d/base-files").contains("Package: base-files\n"));
+    assert_eq!(text("usr/lib/os-release"), release);
+    assert_eq!(text("usr/share/doc/libc6/copyright"), "free");
+    // A list of dpkg's own beside them would have Trivy read each package twice.
+    let others = entries.iter().filter(|entry| entry.path == "var/lib/dpkg/status");
+    assert_eq!(others.count(), 0);
+}
+
 #[test]
 fn effects_of_scripts_are_there() {
     let passwd = "root:*:0:0:root:/root:/bin/bash\nnobody:*:65534:65534:n:/x:/y\n";

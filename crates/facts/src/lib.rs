@@ -13,6 +13,7 @@ mod figures;
 mod generation;
 mod gpu;
 mod imports;
+mod licences;
 mod machine;
 mod ngc;
 mod packages;
@@ -46,6 +47,7 @@ pub use figures::{
 pub use generation::{Generation, generation_by_pci};
 pub use gpu::{Basis, Gpu, Listed, gpu, gpu_by_pci, gpus, links_are_wired};
 pub use imports::{Pair, import_pair, import_wants};
+pub use licences::{licence, licence_of_classifier};
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};
 pub use packages::{Distribution, Install, driver_branch, install};

@@ -16,6 +16,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("generations.toml", GENERATIONS),
     ("gpus.toml", GPUS),
     ("imports.toml", IMPORTS),
+    ("licences.toml", LICENCES),
     ("ngc.toml", NGC),
     ("packages.toml", PACKAGES),
     ("pythons.toml", PYTHONS),
@@ -41,6 +42,7 @@ pub(crate) const FIGURES: &str = include_str!("../data/figures.toml");
 pub(crate) const GENERATIONS: &str = include_str!("../data/generations.toml");
 pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");
+pub(crate) const LICENCES: &str = include_str!("../data/licences.toml");
 pub(crate) const NGC: &str = include_str!("../data/ngc.toml");
 pub(crate) const PACKAGES: &str = include_str!("../data/packages.toml");
 pub(crate) const PYTHONS: &str = include_str!("../data/pythons.toml");

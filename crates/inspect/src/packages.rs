@@ -4,6 +4,7 @@
 //! `torch/version.py`. All of it is text from outside: sizes are bounded, unknown lines skipped.
 
 mod debian;
+mod declared;
 pub mod markers;
 mod python;
 
@@ -15,6 +16,8 @@ use serde::Serialize;
 use crate::names;
 use crate::scan::Scan;
 use crate::tree::Tree;
+
+pub use declared::{Declared, Installed, installed};
 
 const MAX_METADATA: u64 = 4 << 20;
 const MAX_RECORD: u64 = 64 << 20;

@@ -64,7 +64,7 @@ pub use previous::{Previous, Upgrade};
 pub use pylock::{Package, Pylock, PylockWheel, Source as PylockSource};
 pub use requirements::{FileKind, Included, ProjectFile, RequirementsFile, project_file};
 pub use requirements_txt::{Ask, Line};
-pub use resolve::{Host, HostGpu, leaves_numpy_open, resolve};
+pub use resolve::{Host, HostGpu, leaves_numpy_open, newest_listed, resolve};
 pub use sconce_facts::{
     Base, Machine, UvRow, base, base_with, python_releases, pythons, uv as resolver,
 };

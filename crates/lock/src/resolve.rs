@@ -42,6 +42,7 @@ mod without_torch;
 mod words;
 
 pub use numpy::leaves_numpy_open;
+pub use releases::newest as newest_listed;
 pub(crate) use request::request;
 
 use std::collections::BTreeMap;

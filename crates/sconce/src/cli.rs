@@ -8,10 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sconce_start::docker::{self, AfterTarget, Declared};
 
 use crate::commands::{
-    add, attach, bench, build, cdi, completions, copy, cp, doctor, exec, facts, finish, generate,
-    hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure, monitor, oci,
-    plan, probe, prune, ps, pull, push, rm, rmi, run, serve, show, sign, stats, stop, top, trust,
-    verify, verify_signature, wait, wheel,
+    add, attach, bench, build, cdi, completions, copy, cp, diff, doctor, exec, facts, finish,
+    generate, hang, images, init, inspect, kill, launch, load, lock, login, logs, man, measure,
+    monitor, oci, outdated, plan, probe, prune, ps, pull, push, rm, rmi, run, sbom, serve, show,
+    sign, stats, stop, top, trust, verify, verify_signature, wait, wheel,
 };
 use crate::error::{Failure, Kind};
 use crate::missing;
@@ -73,6 +73,9 @@ enum Command {
     Wheel(wheel::Args),
     Build(build::Args),
     Inspect(inspect::Args),
+    Outdated(outdated::Args),
+    Diff(diff::Args),
+    Sbom(sbom::Args),
     Doctor(doctor::Args),
     Verify(Box<verify::Args>),
     Bench(Box<bench::Args>),
@@ -112,7 +115,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is no, or there is no such container; 2 wrong arguments; 3 a document that can't be read; \
 4 nothing fits what was asked; 5 network; 6 bytes that are not what was promised; 7 disk or store; \
 8 this machine can't; 9 the project is not trusted; 10 this machine has no NVIDIA GPU (`doctor`); 11 yes, \
-but in part; 12 can't tell (`inspect --for`, `verify-signature`); 130 interrupted, or 128 and the number of another signal. `run` passes on the exit code of its command; \
+but in part; 12 can't tell (`inspect --for`, `diff`, `outdated`, `verify-signature`); 130 interrupted, or 128 and the number of another signal. `run` passes on the exit code of its command; \
 125 is whatever kept it from starting, 126 a command that can't be executed, 127 one that is not there.";
 
 /// Reads the arguments and does what they say.
@@ -153,6 +156,9 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Cdi(args) => cdi::main(&args),
         Command::Oci(args) => oci::main(&global, &args, words),
         Command::Inspect(args) => inspect::main(&global, &args),
+        Command::Outdated(args) => outdated::main(&global, &args),
+        Command::Diff(args) => diff::main(&global, &args),
+        Command::Sbom(args) => sbom::main(&global, &args),
         Command::Images(args) => images::main(&global, &args),
         Command::Pull(args) => pull::main(&global, &args),
         Command::Push(args) => push::main(&global, &args),

@@ -7,42 +7,19 @@ mod world;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use sconce_blob::Digest;
+use sconce_lock::Lock;
 use sconce_testkit::{RegistryServer, Wheel};
 use world::World;
 
-const ADDRESS: &str =
-    "/pythons/cpython-3.9.99%2B1-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz";
 const KEY: &str = include_str!("../../sign/tests/cosign/plain.key");
 const PUBLIC: &str = include_str!("../../sign/tests/cosign/plain.pub");
 const ECHO: &str = r#"{"Env": ["PATH=/usr/bin"], "Cmd": ["echo", "from the registry"]}"#;
 
-/// A project that is built without Debian's archive: its Python is a build of its own.
 fn project() -> index_world::World {
-    let folder = tempfile::tempdir().unwrap();
-    let script = "mkdir -p python/bin python/lib/python3.9
-        echo ELF >python/bin/python3.9 && chmod 755 python/bin/python3.9
-        ln -s python3.9 python/bin/python3 && echo 'import sys' >python/lib/python3.9/os.py
-        tar --create --gzip --file x.tar.gz python";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(folder.path()).status();
-    assert!(made.unwrap().success());
-    let bytes = fs::read(folder.path().join("x.tar.gz")).unwrap();
-    let wheel = Wheel::new("a", "1.0").file("a.py", &[b'x'; 200_000]);
-    let mut world = index_world::World::on("3.10", &[wheel]);
-    world.asks("python = \"3.9\"\nbytecode = false");
-    world.index.server.put(ADDRESS, bytes.clone());
-    let list = format!(
-        r#"{{"a": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux", "libc": "gnu",
-        "major": 3, "minor": 9, "patch": 99, "prerelease": "", "variant": null, "build": "1",
-        "url": "{}", "sha256": "{}"}}}}"#,
-        world.index.server.url(ADDRESS),
-        Digest::of(&bytes).hex()
-    );
-    world.index.server.put("/list.json", list);
-    world.env.push(("UV_PYTHON_DOWNLOADS_JSON_URL", world.index.server.url("/list.json")));
-    world
+    index_world::with_python(&[Wheel::new("a", "1.0").file("a.py", &[b'x'; 200_000])])
 }
 
 fn json(said: &(i32, String)) -> serde_json::Value {
@@ -94,6 +71,10 @@ fn a_push_brings_the_lock_and_an_empty_store_moves_no_layer() {
         assert!(print("sbom").contains(image) && print("sbom").contains("pkg:pypi/a@1.0"));
         let said: serde_json::Value = serde_json::from_str(&print("provenance")).unwrap();
         assert_eq!(said["subject"][0]["digest"]["sha256"], image.replace("sha256:", ""));
+        // Of the image alone nobody knows from which file a package came; the lock that its label names says it.
+        done(&reader, &["copy", &name, "store:team/app:1"]);
+        let sha256 = Lock::parse(&lock).unwrap().wheels[0].sha256.hex();
+        assert!(done(&reader, &["sbom", "team/app:1"]).contains(&sha256));
         // Nobody has signed them.
         fs::write(reader.path("plain.pub"), PUBLIC).unwrap();
         let words = ["show", &name, "--key", "plain.pub", "--print", "lock"];

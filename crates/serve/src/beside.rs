@@ -1,8 +1,8 @@
 //! What is about an image and no part of it (distribution-spec 1.1, "Listing Referrers"): what was kept with
 //! it when it was copied here, and what the lock says of an image that was built here by its tag.
 
+use sconce_audit::attachments;
 use sconce_blob::Digest;
-use sconce_build::attachments;
 use sconce_lock::Lock;
 use sconce_oci::{Artifact, Descriptor, EMPTY_BYTES, MANIFEST, MAX_ARTIFACT, Referrer};
 use sconce_store::{Beside, Error, Store};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sconce_audit::Attachment;
 use sconce_blob::Digest;
-use sconce_build::Attachment;
 use sconce_oci::{Artifact, Descriptor, Document, MANIFEST, Referrer, referrers_tag};
 use sconce_registry::{Error as RegistryError, Reference, Registry, Rights};
 use sconce_sign::BUNDLE;

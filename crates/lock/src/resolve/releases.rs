@@ -68,6 +68,19 @@ pub(super) fn releases(
     releases
 }
 
+/// The newest release of a package's page, whatever Python it is for: previews and files that were taken back left out.
+pub fn newest(package: &str, files: &[ListedFile]) -> Option<String> {
+    let versions = files.iter().filter(|file| !file.yanked).filter_map(|file| {
+        match file.name.parse::<WheelName>() {
+            Ok(wheel) => (wheel.name == package).then_some(wheel.version),
+            Err(_) => source_version(package, &file.name),
+        }
+    });
+    let newest = versions.filter(|version| !version.any_prerelease()).max();
+    // What an index of its own adds behind a `+` is a build of the release.
+    newest.map(|version| version.without_local().to_string())
+}
+
 /// The version in the file name of a source distribution of a package (its name normalised); nothing for another's file.
 /// Both parts may have hyphens: `thop-0.0.22-1907190905.tar.gz` is thop 0.0.22.post1907190905 (PEP 440, implicit post
 /// releases), `foo-bar-1.0.tar.gz` is foo-bar 1.0.
@@ -116,6 +129,26 @@ mod tests {
         ] {
             assert_eq!(version(package, file).as_deref(), expected, "{file}");
         }
+    }
+
+    #[test]
+    fn the_newest_of_a_page() {
+        let file = |name: &str, yanked| ListedFile {
+            name: name.into(),
+            uploaded: None,
+            requires_python: None,
+            yanked,
+        };
+        let files = [
+            file("a-1.9-py3-none-any.whl", false),
+            file("a-1.10.tar.gz", false),
+            file("a-1.11-py3-none-any.whl", true),
+            file("a-2.0rc1-py3-none-any.whl", false),
+            file("b-9.0-py3-none-any.whl", false),
+            file("a-.whl", false),
+        ];
+        assert_eq!(newest("a", &files).as_deref(), Some("1.10"));
+        assert_eq!(newest("a", &files[2..]), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn attach(
     };
     let lock = lock.filter(|lock| builds(lock, image, manifest));
     let Some(lock) = lock else { return Ok(transfer.attach(to, image, &[])?) };
-    let mut carried = transfer.attach(to, image, &sconce_build::attachments(&lock, image))?;
+    let mut carried = transfer.attach(to, image, &sconce_audit::attachments(&lock, image))?;
     if let Some(first) = lock.private().first() {
         carried.left.push(format!("sconce.lock, for {first}"));
     }

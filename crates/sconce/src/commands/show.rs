@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use sconce_build::{LOCK_FILE, PROVENANCE_FILE, SBOM_FILE};
+use sconce_audit::{LOCK_FILE, PROVENANCE_FILE, SBOM_FILE};
 use sconce_oci::{Artifact, Descriptor};
 use sconce_sign::{Claim, Finding, LOCK, PROVENANCE, PublicKey, SBOM, SIGNED, Statement};
 use sconce_transfer::{Beside, Surroundings};

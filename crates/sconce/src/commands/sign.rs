@@ -150,8 +150,8 @@ fn statements(
     }
     Ok(vec![
         (LOCK, json!({ "lock": lock.to_text() })),
-        (SBOM, sconce_build::bom(lock, image)),
-        (PROVENANCE, sconce_build::provenance(lock)),
+        (SBOM, sconce_audit::bom(lock, image)),
+        (PROVENANCE, sconce_audit::provenance(lock)),
     ])
 }
 

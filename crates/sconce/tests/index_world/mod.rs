@@ -57,6 +57,35 @@ impl Index for Nothing {
     }
 }
 
+/// Where the index has its build of Python.
+const PYTHON: &str =
+    "/pythons/cpython-3.9.99%2B1-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz";
+
+/// A project that is built without Debian's archive: its Python is a build of its own.
+pub fn with_python(wheels: &[Wheel]) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mkdir -p python/bin python/lib/python3.9
+        echo ELF >python/bin/python3.9 && chmod 755 python/bin/python3.9
+        ln -s python3.9 python/bin/python3 && echo 'import sys' >python/lib/python3.9/os.py
+        tar --create --gzip --file x.tar.gz python";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(folder.path()).status();
+    assert!(made.unwrap().success());
+    let bytes = fs::read(folder.path().join("x.tar.gz")).unwrap();
+    let mut world = World::on("3.10", wheels);
+    world.asks("python = \"3.9\"\nbytecode = false");
+    world.index.server.put(PYTHON, bytes.clone());
+    let list = format!(
+        r#"{{"a": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux", "libc": "gnu",
+        "major": 3, "minor": 9, "patch": 99, "prerelease": "", "variant": null, "build": "1",
+        "url": "{}", "sha256": "{}"}}}}"#,
+        world.index.server.url(PYTHON),
+        Digest::of(&bytes).hex()
+    );
+    world.index.server.put("/list.json", list);
+    world.env.push(("UV_PYTHON_DOWNLOADS_JSON_URL", world.index.server.url("/list.json")));
+    world
+}
+
 /// The project, its index and a store of its own.
 pub struct World {
     dir: tempfile::TempDir,
@@ -98,6 +127,12 @@ impl World {
         let spec = Spec::parse(&spec).unwrap();
         let (lock, _) = resolve(&spec, &host, Previous::NONE, &mut Nothing).unwrap();
         fs::write(self.path("project").join(name), lock.to_text()).unwrap();
+    }
+
+    /// Has the index list another wheel of a package, and uv take that one.
+    pub fn again(&mut self, wheel: &Wheel) {
+        let digest = self.index.add(wheel);
+        self.put(wheel, digest);
     }
 
     fn put(&self, wheel: &Wheel, digest: Digest) {
