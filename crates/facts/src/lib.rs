@@ -16,6 +16,7 @@ mod imports;
 mod licences;
 mod machine;
 mod ngc;
+mod overlays;
 mod packages;
 mod pythons;
 mod sources;
@@ -50,6 +51,7 @@ pub use imports::{Pair, import_pair, import_wants};
 pub use licences::{licence, licence_of_classifier};
 pub use machine::{Machine, OLDEST_KERNEL, kernel_version};
 pub use ngc::{NgcRelease, ngc_releases};
+pub use overlays::{Overlay, overlays};
 pub use packages::{Distribution, Install, driver_branch, install};
 pub use pythons::{PythonBuild, base_with, python_releases, pythons, standalone_bases};
 pub use sources::{
@@ -62,7 +64,7 @@ pub use tag::{TagFlavour, TagRepository, tag_flavours, tag_repositories};
 pub use torch::{
     Build, Caveat, Devel, Release, Variant, caveats, devel, newest_release, release, releases,
 };
-pub use undeclared::{Undeclared, undeclared};
+pub use undeclared::{Undeclared, falls_back, undeclared};
 pub use uv::{UvRow, uv};
 pub use ways::{Way, way};
 pub use xid::{Action, Catalogue, NvLink, SXid, Xid, nvlink, sxid, xid, xid_action, xid_catalogue};

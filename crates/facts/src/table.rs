@@ -18,6 +18,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("imports.toml", IMPORTS),
     ("licences.toml", LICENCES),
     ("ngc.toml", NGC),
+    ("overlays.toml", OVERLAYS),
     ("packages.toml", PACKAGES),
     ("pythons.toml", PYTHONS),
     ("sources.toml", SOURCES),
@@ -44,6 +45,7 @@ pub(crate) const GPUS: &str = include_str!("../data/gpus.toml");
 pub(crate) const IMPORTS: &str = include_str!("../data/imports.toml");
 pub(crate) const LICENCES: &str = include_str!("../data/licences.toml");
 pub(crate) const NGC: &str = include_str!("../data/ngc.toml");
+pub(crate) const OVERLAYS: &str = include_str!("../data/overlays.toml");
 pub(crate) const PACKAGES: &str = include_str!("../data/packages.toml");
 pub(crate) const PYTHONS: &str = include_str!("../data/pythons.toml");
 pub(crate) const SOURCES: &str = include_str!("../data/sources.toml");

@@ -39,9 +39,19 @@ impl Undeclared {
     }
 }
 
+/// A package of which the resolver takes a release that is years old, for others that name it without a bound.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FallsBack {
+    package: String,
+    #[serde(rename = "source")]
+    _source: String,
+}
+
 #[derive(Deserialize)]
 struct Table {
     undeclared: Vec<Undeclared>,
+    falls_back: Vec<FallsBack>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::UNDECLARED));
@@ -49,4 +59,10 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| table::read(table::UNDECLARED))
 /// All of them.
 pub fn undeclared() -> &'static [Undeclared] {
     &TABLE.undeclared
+}
+
+/// Whether the resolver takes a release of a package that is years old, also where only another package needs it, as what newer
+/// ones need is there as source only.
+pub fn falls_back(package: &str) -> bool {
+    TABLE.falls_back.iter().any(|row| row.package == package)
 }

@@ -30,7 +30,7 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
     for row in sconce_facts::undeclared() {
         let Some(package) = installed(contents, &row.package) else { continue };
         let requirement = row.requirement_of(&package.version);
-        let bounds = [(">=", "or newer"), ("<=", "or older"), ("<", "")].into_iter();
+        let bounds = [(">=", "or newer"), ("<=", "or older"), ("!=", ""), ("<", "")].into_iter();
         let mut bounds = bounds.filter_map(|(operator, words)| {
             Some((requirement.split_once(operator)?, operator, words))
         });
@@ -39,18 +39,22 @@ fn undeclared(contents: &Contents) -> Vec<Finding> {
         let own = release(&package.version);
         let in_row = release(&row.from) <= own
             && row.until.as_ref().is_none_or(|until| own <= release(until));
+        let bound = bound.trim_end_matches(".*");
         let (has, needs) = (release(&other.version), release(bound));
         let fits = match operator {
             ">=" => has >= needs,
             "<=" => has <= needs,
+            // `!=9.10.0.*`: all that begin so.
+            "!=" => !format!("{}.", other.version).starts_with(&format!("{bound}.")),
             _ => has < needs,
         };
         if !in_row || has.is_none() || fits {
             continue;
         }
-        let words = match or {
-            "" => format!("older than {bound}"),
-            or => format!("{bound} {or}"),
+        let words = match (operator, or) {
+            ("!=", _) => format!("other than {bound}"),
+            (_, "") => format!("older than {bound}"),
+            (_, or) => format!("{bound} {or}"),
         };
         let message = format!(
             "{} {} needs {name} {words}; {} is installed",

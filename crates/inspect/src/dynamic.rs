@@ -12,6 +12,8 @@ use crate::read::{Fields, Named, text_at};
 
 const MAX_ENTRIES: u64 = 1 << 16;
 const MAX_STRING: u64 = 1 << 14;
+/// The longest RPATH or RUNPATH: that of tensorflow 2.20.0's libtensorflow_framework.so.2 has 21,500 bytes.
+const MAX_PATH: u64 = 1 << 18;
 /// The largest alignment that is counted with.
 const MAX_ALIGN: u64 = 1 << 16;
 /// glibc has some 60 versions, the largest C++ runtimes fewer than 100.
@@ -126,6 +128,7 @@ impl Dynamic {
         };
         let strings = Strings { file, start: strings, size: value(STRSZ).unwrap_or(0) };
         let text = |tag| value(tag).map(|at| strings.get(at)).transpose();
+        let path = |tag| value(tag).map(|at| strings.get_within(at, MAX_PATH)).transpose();
 
         let variables = elf.segments.iter().find(|segment| segment.kind == PT_TLS);
         let is_static = value(FLAGS).is_some_and(|flags| flags & STATIC_TLS != 0);
@@ -135,8 +138,8 @@ impl Dynamic {
                 segment.memory.div_ceil(align).saturating_mul(align)
             }),
             soname: text(SONAME)?,
-            rpath: text(RPATH)?,
-            runpath: text(RUNPATH)?,
+            rpath: path(RPATH)?,
+            runpath: path(RUNPATH)?,
             symbols: SymbolTables {
                 strings: strings.start,
                 strings_size: strings.size,
@@ -176,6 +179,10 @@ struct Strings<'a> {
 
 impl Strings<'_> {
     fn get(&self, at: u64) -> Result<String, Error> {
+        self.get_within(at, MAX_STRING)
+    }
+
+    fn get_within(&self, at: u64, most: u64) -> Result<String, Error> {
         const WHAT: &str = "dynamic string";
         let place = self.start.saturating_add(at);
         let left = self.size.saturating_sub(at).min(self.file.size().saturating_sub(place));
@@ -183,13 +190,13 @@ impl Strings<'_> {
             return Err(self.file.malformed(place, WHAT, "outside the string table"));
         }
         // Nearly every name fits the first piece.
-        for len in [left.min(128), left.min(MAX_STRING)] {
-            let bytes = self.file.range(place, len, MAX_STRING, WHAT)?;
+        for len in [left.min(128), left.min(most)] {
+            let bytes = self.file.range(place, len, most, WHAT)?;
             if bytes.contains(&0) {
                 return Ok(text_at(&bytes, 0).to_owned());
             }
         }
-        Err(self.file.malformed(place, WHAT, format!("no end within {MAX_STRING} bytes")))
+        Err(self.file.malformed(place, WHAT, format!("no end within {most} bytes")))
     }
 }
 

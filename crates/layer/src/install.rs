@@ -30,7 +30,12 @@ impl Venv {
         Ok(Self { prefix: relative.to_owned(), python: python.to_owned() })
     }
 
-    /// `opt/venv/bin`, as paths in layers are written.
+    /// `opt/venv`, as paths in layers are written.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// `opt/venv/bin`.
     pub fn bin(&self) -> String {
         format!("{}/bin", self.prefix)
     }

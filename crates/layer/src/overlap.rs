@@ -187,7 +187,7 @@ pub(crate) fn overlaps<C: Comparable>(
                 if differs {
                     found.lost.entry(at).or_default().insert(path.to_owned());
                 }
-            } else if is_stray(path, &site) {
+            } else if is_stray(path, &site) || is_beside(path, venv.prefix()) {
                 found.strays.extend(differs.then(|| clash(first)));
             } else {
                 found.clashes.extend(differs.then(|| clash(first)));
@@ -265,10 +265,20 @@ const STRAY_MODULES: [&str; 11] = [
 /// site-packages is nothing (nvidia-nvimgcodec-cu12 0.9.0.20 beside nvidia-nvjpeg2k-cu12 0.11.0.51).
 const NAMESPACES: [&str; 1] = ["nvidia/__init__.py"];
 
+/// Documentation that lies at the top (ax-platform 1.3.1); Sphinx itself has none of it.
+const DOCUMENTS: [&str; 3] = ["sphinx/source", "sphinx/Makefile", "sphinx/make.bat"];
+
 fn is_stray(path: &str, site: &str) -> bool {
     let inside = path.strip_prefix(site).and_then(|rest| rest.strip_prefix('/'));
     inside.is_some_and(|inside| match inside.split_once('/') {
-        Some((folder, _)) => STRAY_FOLDERS.contains(&folder) || NAMESPACES.contains(&inside),
+        Some((folder, _)) => {
+            let below = |document: &&str| {
+                inside.strip_prefix(**document).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            STRAY_FOLDERS.contains(&folder)
+                || NAMESPACES.contains(&inside)
+                || DOCUMENTS.iter().any(|document| below(&document))
+        }
         None => {
             let module =
                 [".py", ".so", ".pyc", ".pyd", ".pth"].iter().any(|end| inside.ends_with(end));
@@ -277,19 +287,52 @@ fn is_stray(path: &str, site: &str) -> bool {
     })
 }
 
+/// Folders of a prefix in which something is looked for (sysconfig, scheme `posix_prefix`; Filesystem Hierarchy Standard 3.0,
+/// chapter 4).
+const FOLDERS_OF_PREFIX: [&str; 9] =
+    ["bin", "etc", "games", "include", "lib", "lib64", "libexec", "sbin", "share"];
+
+/// Whether a file lies in the environment beside all folders that something reads: data_files of a setup.py (LICENSE of
+/// about-time 4.2.1 and alive-progress 3.3.0).
+fn is_beside(path: &str, prefix: &str) -> bool {
+    let inside = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+    inside.is_some_and(|inside| {
+        let first = inside.split('/').next().unwrap_or(inside);
+        !FOLDERS_OF_PREFIX.contains(&first) && inside != "pyvenv.cfg"
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_stray;
+    use super::{is_beside, is_stray};
+
+    #[test]
+    fn what_lies_beside_all_folders() {
+        for (path, beside) in [
+            ("opt/venv/LICENSE", true),
+            ("opt/venv/sphinx/source/conf.py", true),
+            ("opt/venv/share/x/conf.py", false),
+            ("opt/venv/bin/x", false),
+            ("opt/venv/lib/python3.13/site-packages/a.py", false),
+            ("opt/venv/pyvenv.cfg", false),
+            ("opt/venvs/LICENSE", false),
+            ("LICENSE", false),
+        ] {
+            assert_eq!(is_beside(path, "opt/venv"), beside, "{path}");
+        }
+    }
 
     #[test]
     fn what_nobody_reads() {
         let site = "opt/venv/lib/python3.13/site-packages";
         let stray = |path: &str| is_stray(&format!("{site}/{path}"), site);
-        for path in ["LICENSE", "tests/a.py", "build_backend.py", "nvidia/__init__.py"] {
+        for path in
+            ["LICENSE", "tests/a.py", "build_backend.py", "nvidia/__init__.py", "sphinx/source/conf.py"]
+        {
             assert!(stray(path), "{path}");
         }
         for path in
-            ["a.py", "a/tests/b.py", "nvidia/a/__init__.py", "a/nvidia/__init__.py", "nvidia/a.py"]
+            ["a.py", "a/tests/b.py", "sphinx/__init__.py", "sphinx/sources.py", "nvidia/a/__init__.py", "a/nvidia/__init__.py", "nvidia/a.py"]
         {
             assert!(!stray(path), "{path}");
         }

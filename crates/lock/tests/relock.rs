@@ -237,6 +237,30 @@ fn no_release_that_nobody_can_want() {
     lock(both, Some(&before), &Upgrade::Nothing, &mut world);
 }
 
+/// One that nobody asked for by name is refused as well where facts know that it falls back.
+#[test]
+fn no_relic_that_another_package_needs() {
+    let mut world = World {
+        unmet: ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
+            .map(|python| ("hydra-core==1.3.8", python, ANTLR))
+            .to_vec(),
+        brings: [("verl", vec![("hydra-core", "0.11.3")])].into(),
+        ..World::default()
+    };
+    let files = vec![
+        ("hydra_core-0.11.3-py3-none-any.whl", "2019-12-10"),
+        ("hydra_core-1.3.8-py3-none-any.whl", "2026-02-23"),
+    ];
+    world.files.insert("hydra-core", files);
+    relics(
+        "[environment]\nrequirements = ['verl']",
+        &mut world,
+        expect![[""]],
+    );
+}
+
+const ANTLR: &str = "Because antlr4-python3-runtime==4.9.3 has no wheels and you require hydra-core==1.3.8, we can conclude that your requirements are unsatisfiable.";
+
 /// A newest release that only another Python has is taken there.
 #[test]
 fn another_python_before_a_relic() {

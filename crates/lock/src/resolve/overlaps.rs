@@ -12,7 +12,7 @@ use crate::candidate::{Request, candidates};
 use crate::document::{TorchFacts, Wheel};
 use crate::error::Error;
 use crate::index::{Misnamed, Overlap, OverlapQuestion};
-use crate::spec::CudaRequest;
+use crate::spec::{CudaRequest, TorchRequest};
 use crate::wheel_name::normalise;
 
 /// The most pairs of packages that an error names.
@@ -34,7 +34,14 @@ impl Resolution<'_> {
         for name in asked.iter().filter(|name| !here(name)) {
             self.explanation.note(format!("`prefer` has {name}, and no package needs it"));
         }
-        let prefer: Vec<String> = asked.iter().filter(here).cloned().collect();
+        let mut prefer: Vec<String> = asked.iter().filter(here).cloned().collect();
+        // What the user says of either of the two comes before it.
+        let made = sconce_facts::overlays().iter().filter(|row| {
+            let said = prefer.contains(&row.package) || prefer.contains(&row.over);
+            here(&&row.package) && here(&&row.over) && !said
+        });
+        let made: Vec<String> = made.map(|row| row.package.clone()).collect();
+        prefer.extend(made);
         let question = OverlapQuestion { wheels, python: &base.python, prefer: &prefer };
         let answer = self.index.overlaps(&question);
         if let Some((_, why)) = answer.unread.first() {
@@ -135,17 +142,22 @@ impl Resolution<'_> {
         message.push_str(&lines.join("\n"));
         let hint = match (cudas, found) {
             (Some(Cudas { who, major, .. }), _) => {
-                let other = format!(
-                    "name a release of {who} for the CUDA of torch, or one without its own CUDA libraries"
-                );
-                match self.torch_of_cuda(major) {
-                    Some(way) => {
-                        format!(
-                            "{way} under [environment] takes a torch for the CUDA of {who}; or {other}"
-                        )
-                    }
-                    None => other,
+                let mut ways = Vec::new();
+                if self.nobody_needs_torch(needs) {
+                    ways.push(
+                        "nothing that you ask for needs torch: `torch = false` under [environment] leaves it out"
+                            .to_owned(),
+                    );
                 }
+                if let Some(way) = self.torch_of_cuda(major) {
+                    ways.push(format!(
+                        "{way} under [environment] takes a torch for the CUDA of {who}"
+                    ));
+                }
+                ways.push(format!(
+                    "name a release of {who} for the CUDA of torch, or one without its own CUDA libraries"
+                ));
+                ways.join("; or ")
             }
             (None, [overlap]) => {
                 let [first, second] = &overlap.packages;
@@ -171,6 +183,13 @@ impl Resolution<'_> {
             (None, []) => String::new(),
         };
         Error::Overlap { message, hint }
+    }
+
+    /// Whether torch is there since nobody said that it should not.
+    fn nobody_needs_torch(&self, needs: &Needs) -> bool {
+        self.spec.environment.torch == TorchRequest::Newest
+            && self.direct_names().iter().all(|name| name != "torch")
+            && needs.get("torch").is_none_or(BTreeSet::is_empty)
     }
 
     /// What takes a torch for another CUDA: `cuda`, or the version of torch where that was asked for and has none.

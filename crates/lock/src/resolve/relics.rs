@@ -148,8 +148,20 @@ impl Resolution<'_> {
         let known = |wheel: &Wheel| {
             self.previous.lock.and_then(|lock| lock.wheel(&wheel.name)).map(|w| &w.version)
         };
-        let picks: Vec<(Direct, &Wheel)> = self
-            .direct(target)
+        let mut asked = self.direct(target);
+        let fallen = wheels.iter().filter(|wheel| {
+            let known = asked.iter().any(|direct| direct.name == wheel.name);
+            sconce_facts::falls_back(&wheel.name) && !known
+        });
+        let fallen: Vec<Direct> = fallen
+            .map(|wheel| Direct {
+                name: wheel.name.clone(),
+                extras: BTreeSet::new(),
+                specifiers: Vec::new(),
+            })
+            .collect();
+        asked.extend(fallen);
+        let picks: Vec<(Direct, &Wheel)> = asked
             .into_iter()
             .filter(|direct| direct.name != "torch")
             .filter_map(|direct| {

@@ -216,7 +216,11 @@ mod tests {
                 (row.package.clone(), first(&row.from)),
                 (
                     needs.name.to_string(),
-                    first(if row.requirement.contains('<') { "9999" } else { "0.0.1" }),
+                    first(match row.requirement.split_once("!=") {
+                        Some((_, out)) => out.trim_end_matches(".*"),
+                        None if row.requirement.contains('<') => "9999",
+                        None => "0.0.1",
+                    }),
                 ),
             ]);
             assert!(of(row, &set).is_some(), "{row:?}");

@@ -37,6 +37,8 @@ pub struct World {
     pub older: BTreeMap<&'static str, &'static str>,
     /// A package, its extra, and the version that the package gets where that is asked for as well.
     pub with_extra: Vec<(&'static str, &'static str, &'static str)>,
+    /// What a package brings without that anybody names it.
+    pub brings: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
@@ -173,6 +175,9 @@ impl World {
                 set.push((name, version));
             }
         }
+        let brought = set.iter().filter_map(|(name, _)| self.brings.get(name.as_str()));
+        let brought: Vec<_> = brought.flatten().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        set.extend(brought);
         // torch may be asked for twice: by the user, and by a lock's own candidate.
         let mut seen = std::collections::BTreeSet::new();
         set.retain(|(name, _)| seen.insert(name.clone()));
