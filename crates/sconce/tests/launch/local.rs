@@ -83,6 +83,31 @@ fn a_rank_that_does_not_come_is_named() {
     assert!(folder.join("hang-1.txt").exists());
 }
 
+/// The container of a launch that goes on is looked at by its id, as any of `sconce ps`.
+#[test]
+fn a_container_is_looked_at_by_its_name() {
+    let launch = Launch::new();
+    launch.program(
+        "import os, time\nimport torch.distributed\n\ndef load():\n    time.sleep(600)\n\nprint('begin', flush=True)\n\
+         if os.environ['RANK'] == '1':\n    load()\ntorch.distributed.all_reduce()\n",
+    );
+    let mut command = launch.command(&["--ranks", "3", "--hang-after", "never"], &["train.py"]);
+    let log = fs::File::create(launch.world.path("said")).unwrap();
+    let mut child = command.stdout(log).stderr(Stdio::null()).spawn().unwrap();
+    let said =
+        || fs::read_to_string(launch.world.path("said")).unwrap().matches("begin").count() == 3;
+    soon("all ranks run", Duration::from_secs(60), said);
+    let containers = fs::read_dir(launch.world.path("store/containers")).unwrap().flatten();
+    let id = containers.map(|entry| entry.file_name().into_string().unwrap()).next().unwrap();
+    let (code, out, err) = launch.world.says(&["hang", &id]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("rank 1 is not where the others are"), "{out}");
+    let (code, _, err) = launch.world.says(&["hang", "nobody"]);
+    assert!(code == 2 && err.contains("no container is called so"), "{code} {err}");
+}
+
 /// poll(2) ends early at any signal that its thread takes, and C libraries call that an error.
 #[test]
 fn a_look_disturbs_no_system_call() {
@@ -138,8 +163,8 @@ fn what_nccl_counts_on_is_not_called_a_hang() {
     let launch = Launch::new();
     launch.program(&nccl("[6 + n, 6 + n]", "time.sleep(600)\n"));
     let address = ras_address();
-    let (code, _, err) = launch
-        .says(&["--ranks", "2", "--hang-after", "1s", "--time-limit", "20s", "-e", &address]);
+    let (code, _, err) =
+        launch.says(&["--ranks", "2", "--hang-after", "1s", "--time-limit", "20s", "-e", &address]);
     assert_eq!(code, 124, "{err}");
     assert!(err.contains("They do not hang: NCCL has counted 2 more collectives"), "{err}");
 }
