@@ -50,14 +50,33 @@ pub fn ask(address: SocketAddr) -> Result<Vec<u8>, String> {
     asked().map_err(|error| error.to_string())
 }
 
-/// All collectives that the ranks of an answer have counted: it only grows while they go on.
-#[must_use]
-fn counted(answer: &[u8]) -> Option<u64> {
+/// What the ranks of an answer have counted: by communicator, rank and kind.
+fn counted(answer: &[u8]) -> Option<BTreeMap<(String, u64, String), u64>> {
     let answer = serde_json::from_slice::<Value>(answer).ok()?;
-    let ranks = answer["communicators"].as_array()?.iter();
-    let ranks = ranks.flat_map(|one| one["ranks"].as_array().into_iter().flatten());
-    let counts = ranks.flat_map(|rank| rank["collective_counts"].as_object().into_iter().flatten());
-    Some(counts.filter_map(|(_, count)| count.as_u64()).fold(0, u64::saturating_add))
+    let mut all = BTreeMap::new();
+    for (at, one) in answer["communicators"].as_array()?.iter().enumerate() {
+        let communicator = match &one["hash"] {
+            Value::Null => at.to_string(),
+            hash => hash.to_string(),
+        };
+        for rank in one["ranks"].as_array().into_iter().flatten() {
+            let Some(number) = rank["rank"].as_u64() else { continue };
+            for (kind, count) in rank["collective_counts"].as_object().into_iter().flatten() {
+                let count = count.as_u64().unwrap_or_default();
+                all.insert((communicator.clone(), number, kind.clone()), count);
+            }
+        }
+    }
+    Some(all)
+}
+
+/// How many more collectives were counted `after`, by ranks that answered both times: one that did not answer before, and does
+/// now, has not gone on for that.
+fn more(before: &[u8], after: &[u8]) -> u64 {
+    let Some((before, after)) = counted(before).zip(counted(after)) else { return 0 };
+    let grown =
+        after.iter().filter_map(|(who, count)| Some(count.saturating_sub(*before.get(who)?)));
+    grown.fold(0, u64::saturating_add)
 }
 
 /// What NCCL's counts of two looks say.
@@ -93,9 +112,7 @@ impl Nccl {
     pub fn between<'a>(answers: impl Iterator<Item = (&'a [u8], &'a [u8])>, world: u32) -> Self {
         let mut said = Self::default();
         for (before, after) in answers {
-            let counts = counted(after).zip(counted(before));
-            let more = counts.map_or(0, |(after, before)| after.saturating_sub(before));
-            said.more = said.more.max(more);
+            said.more = said.more.max(more(before, after));
             let now = behind(after, world);
             if said.behind.is_empty() && now == behind(before, world) {
                 said.behind = now;
@@ -261,9 +278,12 @@ mod tests {
             said.len() == 1 && said[0].contains("AllReduce differently: rank 0: 6, rank 1: 5"),
             "{said:?}"
         );
-        assert_eq!(counted(answer), Some(11));
-        assert_eq!(counted(br#"{"communicators": []}"#), Some(0));
+        let all = |answer: &[u8]| counted(answer).map(|all| all.values().sum::<u64>());
+        assert_eq!((all(answer), all(br#"{"communicators": []}"#)), (Some(11), Some(0)));
         assert!([&b"{}"[..], b"\0", b"[]"].iter().all(|answer| counted(answer).is_none()));
+        // Rank 1 did not answer before.
+        let one = br#"{"communicators": [{"ranks": [{"rank": 0, "collective_counts": {"AllReduce": 4}}]}]}"#;
+        assert_eq!((more(one, answer), more(answer, answer), more(b"", answer)), (2, 0, 0));
         assert_eq!(behind(answer, 2), BTreeMap::from([(1, Count { has: 5, most: 6 })]));
         // Of three, one was not told of: who is which is not known.
         assert!(behind(answer, 3).is_empty());
