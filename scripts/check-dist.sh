@@ -30,6 +30,9 @@ touch "$work/root/var/lib/dpkg"/{status,available}
 dpkg --root="$work/root" --force-depends --force-not-root --install "$work"/dist/*.deb >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 dpkg --root="$work/root" --verify sconce
 "$work/root/usr/bin/sconce" run examples/hello
+# The name under which it is podman's runtime.
+test "$(readlink "$work/root/usr/bin/sconce-oci")" = sconce
+"$work/root/usr/bin/sconce-oci" features | grep ociVersionMin >/dev/null
 test -s "$work/root/usr/share/man/man1/sconce-run.1.gz"
 missing=$(dpkg-deb -f "$work"/dist/*.deb Depends | tr ',' '\n' | while read -r name _; do
   dpkg-query -W -f '${Status}\n' "$name" 2>/dev/null | grep -q installed || echo "$name"
@@ -37,6 +40,7 @@ done)
 test -z "$missing"
 dpkg --root="$work/root" --purge --force-not-root sconce >"$work/dpkg" 2>&1
 test ! -e "$work/root/usr/bin/sconce"
+test ! -L "$work/root/usr/bin/sconce-oci"
 printf 'deb: installed, verified, removed\n'
 
 tar -xJf "$work"/dist/*.tar.xz -C "$work"

@@ -20,15 +20,21 @@ struct File {
     path: String,
     mode: u32,
     bytes: Vec<u8>,
+    /// Where it leads, if it is a link.
+    link: Option<&'static str>,
 }
 
 impl File {
     fn new(path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), mode: 0o644, bytes: bytes.into() }
+        Self { path: path.into(), mode: 0o644, bytes: bytes.into(), link: None }
     }
 
     fn program(path: impl Into<String>, bytes: Vec<u8>) -> Self {
         Self { mode: 0o755, ..Self::new(path, bytes) }
+    }
+
+    fn link(path: impl Into<String>, target: &'static str) -> Self {
+        Self { mode: 0o777, link: Some(target), ..Self::new(path, Vec::new()) }
     }
 }
 

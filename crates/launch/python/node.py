@@ -1,7 +1,7 @@
 """One node of a launch: starts torchrun when told, and says what its ranks do.
 
 Lines of JSON go out, one an event; lines of words come in: `beat`, `listen PORT`, `reach ADDRESS PORT`,
-`check JSON`, `go JSON`, `stacks`, `stop`. The launcher is the node's lease: when its lines end, or none comes for a while,
+`check JSON`, `go JSON`, `stacks NUMBER`, `stop`. The launcher is the node's lease: when its lines end, or none comes for a while,
 everything started here ends, whatever became of the launcher.
 """
 
@@ -28,6 +28,12 @@ LONGEST_LINE = 16384
 LONGEST_FILE = 4 << 20
 # NCCL's own answers about a job, on by default since 2.24 (nccl src/ras/client_support.cc).
 RAS = ("127.0.0.1", 28028)
+# From the first look at the ranks to the second, and how often they are glanced at meanwhile.
+BETWEEN = 2.0
+GLANCES = 0.1
+# How often a rank is said to be elsewhere.
+MOST_GLANCES = 5
+LONGEST_GLANCE = 16384
 
 STOPPED = "told to stop"
 # The exit code where the lease has ended.
@@ -113,6 +119,7 @@ class Node:
         self.orders = []
         self.gone = None
         self.process = None
+        self.env = {}
         self.checking = False
         self.listener = None
         self.per_node = 0
@@ -153,7 +160,7 @@ class Node:
                 elif word in ("check", "go"):
                     self.start(json.loads(rest), checking=word == "check")
                 elif word == "stacks":
-                    self.stacks()
+                    self.stacks(int(rest))
             if self.process:
                 ended = self.process.poll()
                 self.follow(ended is not None)
@@ -202,7 +209,7 @@ class Node:
         self.logs = os.path.join(LOGS, order["id"])
         for folder in (self.logs, STACKS):
             os.makedirs(folder, exist_ok=True)
-        env = dict(os.environ)
+        self.env = env = dict(os.environ)
         env.update(order["env"])
         words = list(order["words"])
         self.per_node = order["per_node"]
@@ -284,32 +291,41 @@ class Node:
                 found[int(env["RANK"])] = int(name)
         return found
 
-    def stacks(self):
+    def stacks(self, order):
+        """Looks at the ranks twice, and between the looks at where they are and no longer; asks NCCL before and after."""
         ranks = self.ranks() if self.process else {}
-        sizes, ticks = {}, {}
+        self.nccl(order, 1)
+        before = self.look(order, 1, ranks)
+        self.glances(order, ranks, before)
+        self.look(order, 2, ranks)
+        self.nccl(order, 2)
+        for rank in ranks:
+            try:
+                os.truncate(stacks_of(rank), 0)
+            except OSError:
+                pass
+        self.recorders(ranks)
+        say("asked", order=order, ranks=sorted(ranks))
+
+    def look(self, order, look, ranks):
+        sizes, ticks, texts = {}, {}, {}
         for rank, pid in ranks.items():
-            path = os.path.join(STACKS, f"{rank}.txt")
-            sizes[rank] = os.path.getsize(path) if os.path.exists(path) else None
             ticks[rank] = cpu_ticks(pid)
-            caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", read(f"/proc/{pid}/status"), re.M)
-            # Without a handler the signal would end the process.
-            if caught and int(caught.group(1), 16) >> (ASK - 1) & 1:
-                os.kill(pid, ASK)
-            else:
-                sizes[rank] = None
+            sizes[rank] = ask(rank, pid)
         time.sleep(0.6)
         for rank, pid in sorted(ranks.items()):
             python, why = "", ""
             if sizes[rank] is None:
                 why = "it has not registered its stacks: it was not started as a Python program, or has not come so far"
             else:
-                with open(os.path.join(STACKS, f"{rank}.txt"), "rb") as file:
-                    file.seek(sizes[rank])
-                    python = file.read(65536).decode(errors="replace")
+                python = since(rank, sizes[rank], 65536)
                 why = "" if python else "it did not answer within 0.6 s"
+            texts[rank] = python
             state = re.search(r"^State:\s*(\S+)", read(f"/proc/{pid}/status"), re.M)
             say(
                 "stack",
+                order=order,
+                look=look,
                 rank=rank,
                 pid=pid,
                 state=state.group(1) if state else "gone",
@@ -320,11 +336,28 @@ class Node:
                 python=python,
                 why=why,
             )
-        answer = ask_ras()
+        return texts
+
+    def glances(self, order, ranks, before):
+        """Says which ranks are elsewhere than at the first look; whether they moved is judged where all is known."""
+        said = dict.fromkeys(ranks, 0)
+        end = time.monotonic() + BETWEEN
+        while time.monotonic() < end and not self.gone:
+            sizes = {rank: ask(rank, pid) for rank, pid in ranks.items() if before[rank] and said[rank] < MOST_GLANCES}
+            time.sleep(GLANCES)
+            for rank, size in sizes.items():
+                now = main_thread(since(rank, size, 1 << 20)) if size is not None else ""
+                if now and now != main_thread(before[rank]):
+                    said[rank] += 1
+                    say("glance", order=order, rank=rank, python=now[:LONGEST_GLANCE])
+            # A line that comes meanwhile is a sign of life.
+            self.follow(False)
+
+    def nccl(self, order, look):
+        answer = ask_ras(self.env.get("NCCL_RAS_ADDR"))
         if answer:
+            say("nccl", order=order, look=look, answer=answer.decode(errors="replace"))
             say("file", name=f"nccl-ras-node{self.rank}.json", data=base64.b64encode(answer).decode())
-        self.recorders(ranks)
-        say("asked", ranks=sorted(ranks))
 
     def recorders(self, ranks):
         """Has torch dump its flight recorder where it listens for that, and passes the dumps on."""
@@ -408,9 +441,54 @@ def cpu_ticks(pid):
     return int(fields[11]) + int(fields[12]) if len(fields) > 12 else 0
 
 
-def ask_ras():
+def stacks_of(rank):
+    return os.path.join(STACKS, f"{rank}.txt")
+
+
+def ask(rank, pid):
+    """Has a rank write its stacks behind what its file has: how much that is, or nothing where it can't be asked."""
     try:
-        with socket.create_connection(RAS, timeout=1) as ras:
+        size = os.path.getsize(stacks_of(rank))
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", read(f"/proc/{pid}/status"), re.M)
+        # Without a handler the signal would end the process.
+        if caught and int(caught.group(1), 16) >> (ASK - 1) & 1:
+            os.kill(pid, ASK)
+            return size
+    except OSError:
+        pass
+    return None
+
+
+def since(rank, size, limit):
+    try:
+        with open(stacks_of(rank), "rb") as file:
+            file.seek(size)
+            return file.read(limit).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def main_thread(text):
+    """The last thread of a dump is the main one (CPython, `_Py_DumpTracebackThreads`)."""
+    at = max(text.rfind("Thread 0x"), text.rfind("Current thread 0x"))
+    return text[at:] if at >= 0 else ""
+
+
+def ras_address(given):
+    """Where NCCL listens: numbers, or localhost; a name is not looked up."""
+    host, _, port = (given or "").replace("localhost:", "127.0.0.1:").rpartition(":")
+    host = host.strip("[]")
+    if not given:
+        return RAS
+    return (host, int(port)) if port.isdigit() and re.fullmatch(r"[0-9.]+|[0-9a-fA-F:]+", host) else None
+
+
+def ask_ras(given):
+    address = ras_address(given)
+    if not address:
+        return None
+    try:
+        with socket.create_connection(address, timeout=1) as ras:
             ras.settimeout(5)
             answers = ras.makefile("rb")
             ras.sendall(b"CLIENT PROTOCOL 2\n")

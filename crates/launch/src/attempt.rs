@@ -221,7 +221,13 @@ impl Attempt<'_, '_> {
                         tell(Told::Line { rank, error, text: &text });
                     }
                     Event::Stack(stack) if stack.rank < world => self.looks.stack(stack),
-                    Event::Asked { .. } => self.looks.asked(at),
+                    Event::Glance { order, rank, python } => {
+                        self.looks.glance(order, rank, &python);
+                    }
+                    Event::Nccl { order, look, answer } => {
+                        self.looks.nccl(order, look, at, answer);
+                    }
+                    Event::Asked { order } => self.looks.asked(order, at),
                     Event::File { name, data } => self.evidence.file(&name, &data)?,
                     Event::Checked(end) => node.checked = Some(end),
                     Event::End(end) => node.end = Some(end),
@@ -319,8 +325,8 @@ impl Attempt<'_, '_> {
         let settings = self.group.settings;
         match self.looks.due(limit, self.nodes.len() as u32) {
             Looked::Nothing => Ok(None),
-            Looked::Ask => {
-                self.order("stacks");
+            Looked::Ask(number) => {
+                self.order(&format!("stacks {number}"));
                 Ok(None)
             }
             Looked::Judge => {

@@ -27,10 +27,14 @@ pub(crate) enum Event {
     Line { rank: u32, stream: Stream, text: String },
     /// Where a rank is.
     Stack(Stack),
+    /// Where the main thread of a rank is between two looks, if not where it was at the first.
+    Glance { order: u32, rank: u32, python: String },
+    /// What NCCL answered at a look.
+    Nccl { order: u32, look: u32, answer: String },
     /// A file of evidence.
     File { name: String, data: String },
     /// All ranks of the node have been asked.
-    Asked { ranks: Vec<u32> },
+    Asked { order: u32 },
     /// torchrun has ended, before the first step.
     Checked(End),
     /// torchrun has ended.
@@ -70,6 +74,10 @@ pub(crate) struct Hello {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Stack {
+    /// The number of the order that it answers.
+    pub(crate) order: u32,
+    /// The first look, or the second.
+    pub(crate) look: u32,
     pub(crate) rank: u32,
     pub(crate) pid: u32,
     /// The kernel's letter: R, S, D, Z.

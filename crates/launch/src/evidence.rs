@@ -134,7 +134,7 @@ impl Evidence {
 
     /// Writes where a rank is.
     pub(crate) fn stack(&self, prefix: &str, stack: &Stack) -> Result<(), Error> {
-        let Stack { rank, pid, state, wchan, syscall, cpu, why, python, kernel } = stack;
+        let Stack { rank, pid, state, wchan, syscall, cpu, why, python, kernel, .. } = stack;
         let text = format!(
             "rank {rank}, process {pid} in its container\nstate: {state}\nwaits in the kernel at: {wchan}\n\
              system call: {syscall}\nprocessors kept busy: {cpu}\n{why}\n\nPython, all threads:\n{python}\n\

@@ -1,8 +1,9 @@
 //! Who is not where the others are: stacks of ranks, looked at twice, to a verdict. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Stack;
+use crate::ras::Nccl;
 
 /// A line of a stack.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +115,13 @@ pub(crate) fn place(stack: &Stack) -> Option<Place> {
 pub(crate) enum Verdict {
     /// These ranks were somewhere else the second time: it is slow, and does not hang.
     Moving(Vec<u32>),
+    /// Nobody moved where Python shows it, and NCCL has counted more collectives meanwhile.
+    Counting {
+        /// How many.
+        more: u64,
+        /// What the looks alone say.
+        looks: Box<Verdict>,
+    },
     /// These are not where the others are.
     Odd {
         /// Which.
@@ -217,6 +225,61 @@ pub(crate) fn judge(
     Verdict::CantTell { why, stuck: working.is_empty() || idle }
 }
 
+/// Whether a main thread that was `before` is elsewhere `now`. A dump that is still being written is no other place: it lacks the
+/// main thread, which comes last, or its outer frames.
+pub(crate) fn moved(before: &str, now: &str) -> bool {
+    let id = |text: &str| {
+        let header = text.lines().rev().find_map(|line| line.split_once("hread 0x"));
+        header.map(|(_, rest)| rest.split(' ').next().unwrap_or_default().to_owned())
+    };
+    let (first, second) = (main_thread(before), main_thread(now));
+    !second.is_empty() && id(before) == id(now) && !first.starts_with(&second)
+}
+
+/// What was judged of two looks, beside ranks that were elsewhere between them and what NCCL has counted.
+pub(crate) fn weigh(verdict: Verdict, between: &BTreeSet<u32>, nccl: &Nccl) -> Verdict {
+    if matches!(verdict, Verdict::Moving(_)) {
+        return verdict;
+    }
+    if !between.is_empty() {
+        return Verdict::Moving(between.iter().copied().collect());
+    }
+    if nccl.more > 0 {
+        return Verdict::Counting { more: nccl.more, looks: Box::new(verdict) };
+    }
+    let behind: Vec<u32> = nccl.behind.keys().copied().collect();
+    if behind.is_empty() {
+        return verdict;
+    }
+    let counted: Vec<String> = nccl.behind.iter().map(|(rank, count)| count.text(*rank)).collect();
+    let counted = counted.join("; ");
+    match verdict {
+        // Of ranks that are not where the others are, some are behind: NCCL says which it is that they wait for.
+        Verdict::Odd { ranks, they, others } if behind.iter().all(|rank| ranks.contains(rank)) => {
+            Verdict::Odd { ranks: behind, they: format!("{they}\n  {counted}"), others }
+        }
+        Verdict::Odd { ranks, they, others } if ranks.iter().all(|rank| behind.contains(rank)) => {
+            Verdict::Odd { ranks, they: format!("{they}\n  {counted}"), others }
+        }
+        Verdict::Odd { ranks, they, .. } => Verdict::CantTell {
+            why: format!(
+                "by its stack it is {} ({they}), by what NCCL counts {} ({counted})",
+                named(&ranks),
+                named(&behind)
+            ),
+            stuck: true,
+        },
+        Verdict::CantTell { why, stuck: true } => {
+            Verdict::Odd { ranks: behind, they: counted, others: why }
+        }
+        Verdict::CantTell { why, stuck: false } => {
+            let why = format!("{why}. By what NCCL counts it is {}: {counted}", named(&behind));
+            Verdict::CantTell { why, stuck: false }
+        }
+        other => other,
+    }
+}
+
 /// `rank 3`, or `ranks 0-2, 5`.
 pub(crate) fn named(ranks: &[u32]) -> String {
     if let [rank] = ranks {
@@ -239,6 +302,7 @@ pub(crate) fn named(ranks: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ras::Count;
 
     const WAITS: &str = "Thread 0x01 (most recent call first):\n  File \"/usr/lib/python3.11/threading.py\", line 3 in wait\n\nCurrent thread 0x02 (most recent call first):\n  File \"/opt/lib/python3/site-packages/torch/distributed/distributed_c10d.py\", line 1992 in all_reduce\n  File \"/opt/lib/python3/site-packages/torch/distributed/c10d_logger.py\", line 83 in wrapper\n  File \"train.py\", line 14 in main\n  File \"/run/sconce-launch/rank.py\", line 80 in main\n";
     const SLEEPS: &str = "Current thread 0x02 (most recent call first):\n  File \"train.py\", line 9 in load\n  File \"train.py\", line 12 in main\n";
@@ -317,6 +381,46 @@ mod tests {
             judge(0..2, &before, &look(&[(0, WAITS), (1, SLEEPS)])),
             Verdict::Moving(vec![1])
         );
+    }
+
+    #[test]
+    fn half_a_dump_is_no_other_place() {
+        let deeper = SLEEPS.replace("line 9", "line 8");
+        assert!(moved(SLEEPS, &deeper) && !moved(SLEEPS, SLEEPS) && !moved(SLEEPS, ""));
+        let cut = SLEEPS.rsplit_once("  File").unwrap().0;
+        assert!(!moved(SLEEPS, cut));
+        let other = WAITS.split_once("\n\nCurrent").unwrap().0;
+        assert!(!moved(WAITS, other));
+    }
+
+    #[test]
+    fn what_nccl_counts_is_weighed() {
+        let behind = |ranks: &[u32]| Nccl {
+            more: 0,
+            behind: ranks.iter().map(|rank| (*rank, Count { has: 5, most: 6 })).collect(),
+        };
+        let none = BTreeSet::new();
+        let verdict = |stacks: &[(u32, &str)]| judge(0..3, &look(stacks), &look(stacks));
+        let same = verdict(&[(0, WAITS), (1, WAITS), (2, WAITS)]);
+        let named = |verdict: &Verdict, nccl: &Nccl| match weigh(verdict.clone(), &none, nccl) {
+            Verdict::Odd { ranks, .. } => ranks,
+            _ => Vec::new(),
+        };
+        assert_eq!(named(&same, &behind(&[2])), [2]);
+        let two = verdict(&[(0, WAITS), (1, SLEEPS), (2, SLEEPS)]);
+        assert_eq!(named(&two, &behind(&[2])), [2]);
+        assert_eq!(named(&two, &Nccl::default()), [1, 2]);
+        // Two witnesses that contradict each other.
+        assert!(named(&two, &behind(&[0])).is_empty());
+        // What may be working is not ended for a count.
+        let unread = verdict(&[(0, WAITS), (1, ""), (2, WAITS)]);
+        let weighed = weigh(unread, &none, &behind(&[1]));
+        assert!(
+            matches!(weighed, Verdict::CantTell { stuck: false, why } if why.contains("rank 1 has come to 5"))
+        );
+        let counts = weigh(same.clone(), &none, &Nccl { more: 3, ..behind(&[2]) });
+        assert!(matches!(counts, Verdict::Counting { more: 3, .. }));
+        assert_eq!(weigh(same, &BTreeSet::from([1]), &behind(&[2])), Verdict::Moving(vec![1]));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::event::Stack;
 use crate::evidence::Evidence;
 use crate::hang::{self, BETWEEN};
-use crate::judge::{self, Verdict, judge, named};
+use crate::judge::{self, Verdict, judge, named, weigh};
+use crate::ras::Nccl;
 use crate::tree::{self, Process};
 
 /// Between the two looks so often: a job that goes on step by step is caught at another place.
@@ -169,9 +170,7 @@ impl Outside {
                 let (process, python) = &self.pythons[*at];
                 let now =
                     python.as_ref().ok().and_then(|python| python.stacks(process.inner()).ok());
-                if now.is_some_and(|now| {
-                    judge::main_thread(&now) != judge::main_thread(&before.python)
-                }) {
+                if now.is_some_and(|now| judge::moved(&before.python, &now)) {
                     moved.insert(*at);
                 }
             }
@@ -179,8 +178,8 @@ impl Outside {
         moved
     }
 
-    /// Two looks: the page, and what they say. Stacks of all threads go into the evidence. `counted` tells after the second how
-    /// many collectives NCCL has counted since before the first, where it can be asked.
+    /// Two looks: the page, and what they say. Stacks of all threads go into the evidence. `counted` tells after the second what
+    /// NCCL has counted since before the first, in a job of so many ranks.
     ///
     /// # Errors
     /// Evidence can't be written.
@@ -188,12 +187,12 @@ impl Outside {
         &self,
         evidence: Option<&Evidence>,
         more: &[String],
-        counted: impl FnOnce() -> Option<u64>,
+        counted: impl FnOnce(u32) -> Nccl,
     ) -> Result<(String, Stands), Error> {
         let first = self.look();
         let moved = self.moved_since(&first);
         let second = self.look();
-        let counted = counted().filter(|more| *more > 0);
+        let nccl = counted(self.world());
         let by_rank = |look: &BTreeMap<usize, Stack>| -> BTreeMap<u32, Stack> {
             let ranks = self.ranks.iter();
             ranks
@@ -208,25 +207,13 @@ impl Outside {
             self.without_ranks(&first, &second, &moved, &mut page)
         } else {
             let moved = self.ranks.iter().filter(|(_, at)| moved.contains(at));
-            let moved: Vec<u32> = moved.map(|(rank, _)| *rank).collect();
+            let moved: BTreeSet<u32> = moved.map(|(rank, _)| *rank).collect();
             let verdict = judge(self.expected.iter().copied(), &by_rank(&first), &by_rank(&second));
-            let verdict = match verdict {
-                Verdict::Odd { .. } | Verdict::CantTell { .. } if !moved.is_empty() => {
-                    Verdict::Moving(moved)
-                }
-                verdict => verdict,
-            };
-            let stands = match (&verdict, counted) {
-                (Verdict::Moving(_), _) => Stands::Moving,
-                (_, Some(more)) => {
-                    _ = writeln!(
-                        page,
-                        "They do not hang: NCCL has counted {more} more collectives between the looks. At both of them:"
-                    );
-                    Stands::Moving
-                }
-                (Verdict::Odd { .. }, None) => Stands::Named,
-                (Verdict::CantTell { .. }, None) => Stands::CantTell,
+            let verdict = weigh(verdict, &moved, &nccl);
+            let stands = match &verdict {
+                Verdict::Moving(_) | Verdict::Counting { .. } => Stands::Moving,
+                Verdict::Odd { .. } => Stands::Named,
+                Verdict::CantTell { .. } => Stands::CantTell,
             };
             page += &hang::sentences(&verdict);
             self.others(&mut page);
@@ -293,11 +280,16 @@ impl Outside {
         }
     }
 
+    /// How many ranks the job has, here and elsewhere.
+    fn world(&self) -> u32 {
+        let said = self.pythons.iter().filter_map(|(process, _)| process.number("WORLD_SIZE"));
+        said.max().unwrap_or(self.expected.len() as u32)
+    }
+
     /// Says that other ranks are elsewhere.
     fn others(&self, page: &mut String) {
-        let world =
-            self.pythons.iter().filter_map(|(process, _)| process.number("WORLD_SIZE")).max();
-        if let Some(world) = world.filter(|world| *world > self.expected.len() as u32) {
+        let world = self.world();
+        if world > self.expected.len() as u32 {
             let here: Vec<u32> = self.expected.iter().copied().collect();
             _ = writeln!(
                 page,

@@ -150,7 +150,7 @@ pub fn main() -> Result<ExitCode, Failure> {
         Command::Probe(args) => probe::main(&args),
         Command::Measure(args) => measure::main(&args),
         Command::Launch(args) => launch::main(&global, &args),
-        Command::Hang(args) => hang::main(&args),
+        Command::Hang(args) => hang::main(&global, &args),
         Command::Plan(args) => plan::main(&args),
         Command::Facts(args) => facts::main(&args),
         Command::Cdi(args) => cdi::main(&args),

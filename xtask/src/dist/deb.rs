@@ -21,7 +21,11 @@ pub(super) fn make(release: &Release) -> Result<(String, Vec<u8>), String> {
 
 fn package(release: &Release) -> io::Result<Vec<u8>> {
     let Release { version, program, time, .. } = release;
-    let mut files = vec![File::program("usr/bin/sconce", program.bytes.clone())];
+    let mut files = vec![
+        File::program("usr/bin/sconce", program.bytes.clone()),
+        // podman takes one path for a runtime, and no word behind it.
+        File::link("usr/bin/sconce-oci", "sconce"),
+    ];
     for file in release.share("usr/share") {
         files.push(match file.path.contains("/man/") {
             true => File::new(format!("{}.gz", file.path), gzip(&file.bytes)?),

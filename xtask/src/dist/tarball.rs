@@ -23,7 +23,7 @@ pub(super) fn make(release: &Release) -> Result<(String, Vec<u8>), String> {
     Ok((name.clone(), bytes.map_err(|why| format!("{name}: {why}"))?))
 }
 
-/// An archive of files and the folders above them, all of root, their paths behind `root`.
+/// An archive of files, links and the folders above them, all of root, their paths behind `root`.
 pub(super) fn tar(root: &str, files: &[File], time: u64) -> io::Result<Vec<u8>> {
     let mut archive = Builder::new(Vec::new());
     let mut known = BTreeSet::new();
@@ -44,7 +44,15 @@ pub(super) fn tar(root: &str, files: &[File], time: u64) -> io::Result<Vec<u8>> 
             }
         }
         let size = file.bytes.len() as u64;
-        append(&mut archive, header(EntryType::Regular, file.mode, size), &path, &file.bytes)?;
+        let header = match file.link {
+            None => header(EntryType::Regular, file.mode, size),
+            Some(target) => {
+                let mut header = header(EntryType::Symlink, file.mode, 0);
+                header.set_link_name(target)?;
+                header
+            }
+        };
+        append(&mut archive, header, &path, &file.bytes)?;
     }
     archive.into_inner()
 }

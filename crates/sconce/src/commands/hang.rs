@@ -9,9 +9,11 @@ use std::process::ExitCode;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use sconce_launch::ras::Nccl;
 use sconce_launch::{Evidence, Outside, Seen, Stands, ras};
 
-use crate::commands::paths;
+use crate::cli::Global;
+use crate::commands::{paths, ps};
 use crate::error::{Failure, Kind};
 
 /// A dump of torch's flight recorder has 2000 entries; with stacks it is some MiB.
@@ -21,7 +23,7 @@ const DUMPS: [&str; 2] = ["TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP
 
 /// Look at processes that make no progress: where each rank is, and who is not where the others are
 ///
-/// PID and all below it, whoever started them: torchrun, a container of any engine. Python's stacks (3.10 to 3.13) are read from the
+/// PID and all below it, whoever started them: torchrun, a container of any engine; or one of sconce's by its name. Python's stacks (3.10 to 3.13) are read from the
 /// memory of each process for three seconds; no process is stopped, and nothing is written to one. NCCL is asked, before and after, where its
 /// RAS port answers. Exit code: 0 ranks moved, or NCCL counted more collectives; 1 none moved, and one is not where the others are; 12 none moved, and
 /// who holds up whom can't be told; 2 there is nothing to look at; 8 it is not ours to look at.
@@ -29,32 +31,32 @@ const DUMPS: [&str; 2] = ["TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP
 #[command(after_help = "\
 Examples:
   sconce hang $(pgrep -of torchrun)             all ranks that torchrun started
+  sconce hang trainer                           a container of `sconce ps`, by its name or id
   sudo sconce hang 4711 --output evidence       another user's, or a container's; all threads in files")]
 pub struct Args {
-    /// The process, as this machine numbers it: torchrun, a rank, or what started them
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
-    pid: u32,
+    /// The process, as this machine numbers it: torchrun, a rank, or what started them; or a container's name or id
+    #[arg(value_name = "PID|CONTAINER")]
+    process: String,
     /// A folder, new or empty, for stacks of all threads, NCCL's answer and dumps of torch's flight recorder
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
 
-pub fn main(args: &Args) -> Result<ExitCode, Failure> {
+pub fn main(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
+    let pid = process(global, &args.process)?;
     let refused = |what: String| {
         Failure::new(Kind::Usage, what)
             .hint("name torchrun, or a rank: `pgrep -af torchrun` lists them")
     };
-    if args.pid == 1 {
+    if pid == 1 {
         return Err(refused(
             "process 1 started everything here: no job is told from another below it".to_owned(),
         ));
     }
-    if args.pid == std::process::id()
-        || started_by(std::process::id(), args.pid) && is_sconce(args.pid)
-    {
-        return Err(refused(format!("process {} is sconce itself", args.pid)));
+    if pid == std::process::id() || started_by(std::process::id(), pid) && is_sconce(pid) {
+        return Err(refused(format!("process {pid} is sconce itself")));
     }
-    let outside = Outside::find(args.pid)?;
+    let outside = Outside::find(pid)?;
     let evidence = args.output.as_ref().map(|given| folder(given)).transpose()?;
     let mut lines = Vec::new();
     let ports = ports(&outside, &mut lines);
@@ -62,9 +64,12 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
     for seen in outside.seen() {
         dumps(&seen, evidence.as_ref(), &mut lines)?;
     }
-    let counted = || {
+    let counted = |world: u32| {
         let now: Vec<_> = ports.iter().map(Port::ask).collect();
-        total(&now)?.checked_sub(before?)
+        let both = before.iter().zip(&now);
+        let both =
+            both.filter_map(|(before, now)| Some((before.as_deref().ok()?, now.as_deref().ok()?)));
+        Nccl::between(both, world)
     };
     let (page, stands) = outside.page(evidence.as_ref(), &lines, counted)?;
     println!("{}", page.trim_end());
@@ -73,6 +78,25 @@ pub fn main(args: &Args) -> Result<ExitCode, Failure> {
         Stands::Named => Kind::No as u8,
         Stands::CantTell => Kind::CantTell as u8,
     }))
+}
+
+/// The process that is meant: a number, or the first one of a container of ours.
+fn process(global: &Global, given: &str) -> Result<u32, Failure> {
+    if let Some(pid) = given.parse().ok().filter(|pid| *pid > 0) {
+        return Ok(pid);
+    }
+    let nothing = |what: String| {
+        Failure::new(Kind::Usage, what)
+            .hint("name a PID (`pgrep -af torchrun`), or a container that `sconce ps` lists")
+    };
+    let one = match sconce_run::find(&ps::folder(global)?, given) {
+        Err(sconce_run::Error::NoContainer(name)) => {
+            return Err(nothing(format!("`{name}` is no PID, and no container is called so")));
+        }
+        found => found?,
+    };
+    let pid = one.state.pid.filter(|_| one.alive).and_then(|pid| u32::try_from(pid).ok());
+    pid.ok_or_else(|| nothing(format!("the container `{given}` does not run")))
 }
 
 /// Whether a process is below another.
@@ -123,7 +147,7 @@ struct Port {
 }
 
 impl Port {
-    fn ask(&self) -> Result<Vec<u8>, String> {
+    fn ask(&self) -> Answer {
         let &Self { pid, elsewhere, address } = self;
         let path = format!("/proc/{pid}/ns/net");
         // The thread that has entered the namespace ends with the question.
@@ -161,13 +185,16 @@ fn ports(outside: &Outside, lines: &mut Vec<String>) -> Vec<Port> {
     ports
 }
 
-/// Asks NCCL at each port, and says what came: how many collectives all have counted, where all answered.
+/// What NCCL answered at a port, or why it did not.
+type Answer = Result<Vec<u8>, String>;
+
+/// Asks NCCL at each port, and says what came.
 fn nccl(
     ports: &[Port],
     evidence: Option<&Evidence>,
     lines: &mut Vec<String>,
-) -> Result<Option<u64>, Failure> {
-    let answers: Vec<_> = ports.iter().map(Port::ask).collect();
+) -> Result<Vec<Answer>, Failure> {
+    let answers: Vec<Answer> = ports.iter().map(Port::ask).collect();
     for (at, (answer, port)) in answers.iter().zip(ports).enumerate() {
         match answer {
             Ok(answer) => {
@@ -181,15 +208,7 @@ fn nccl(
             }
         }
     }
-    Ok(total(&answers))
-}
-
-/// The collectives that are counted in all answers; nothing where one is missing.
-fn total(answers: &[Result<Vec<u8>, String>]) -> Option<u64> {
-    let counts = answers.iter().map(|answer| ras::counted(answer.as_ref().ok()?));
-    counts
-        .collect::<Option<Vec<u64>>>()
-        .map(|counts| counts.into_iter().fold(0, u64::saturating_add))
+    Ok(answers)
 }
 
 /// Takes the dumps of torch's flight recorder that lie where the process was told to put them.

@@ -166,6 +166,28 @@ fn what_nccl_and_torch_have_to_say_is_asked_for() {
     );
 }
 
+/// Stacks say that all wait in one place; NCCL knows who has not come to the sixth.
+#[test]
+fn the_rank_that_nccl_has_counted_less_of_is_named_from_outside() {
+    let world = World::new();
+    let behind = "import fcntl, os, socket, struct, threading, time\nimport torch.distributed\n\
+        def answer():\n    while True:\n        peer = server.accept()[0]\n        said = peer.makefile('rw')\n\
+        \x20       said.readline(); said.write('SERVER PROTOCOL 2\\n'); said.flush()\n\
+        \x20       for _ in range(2):\n            said.readline(); said.write('OK\\n'); said.flush()\n        said.readline()\n\
+        \x20       ranks = '{\"rank\": 0, \"collective_counts\": {\"AllReduce\": 6}}, {\"rank\": 1, \"collective_counts\": {\"AllReduce\": 5}}'\n\
+        \x20       said.write('{\"communicators\": [{\"ranks\": [' + ranks + ']}]}'); said.flush()\n        said.close(); peer.close()\n\
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        fcntl.ioctl(probe, 0x8914, struct.pack('16sh22x', b'lo', 0x41))\n\
+        if os.environ['RANK'] == '0':\n    server = socket.create_server(('127.0.0.1', 28028))\n\
+        \x20   threading.Thread(target=answer, daemon=True).start()\n\
+        os.write(1, b'here\\n')\ntorch.distributed.all_reduce()\n";
+    let job = Job::start(&world, behind, (2, 2), &["unshare", "--net"], &[]);
+    let (code, out, err) = world.says(&["hang", &job.pid()]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("rank 1 is not where the others are"), "{out}");
+    assert!(out.contains("rank 1 has come to 5 collectives of NCCL"), "{out}");
+}
+
 /// Steps that are in one line for most of their time: a look that meets that line twice is no proof.
 #[test]
 fn what_goes_on_slowly_is_not_called_a_hang() {

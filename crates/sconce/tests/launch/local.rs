@@ -83,6 +83,31 @@ fn a_rank_that_does_not_come_is_named() {
     assert!(folder.join("hang-1.txt").exists());
 }
 
+/// The container of a launch that goes on is looked at by its id, as any of `sconce ps`.
+#[test]
+fn a_container_is_looked_at_by_its_name() {
+    let launch = Launch::new();
+    launch.program(
+        "import os, time\nimport torch.distributed\n\ndef load():\n    time.sleep(600)\n\nprint('begin', flush=True)\n\
+         if os.environ['RANK'] == '1':\n    load()\ntorch.distributed.all_reduce()\n",
+    );
+    let mut command = launch.command(&["--ranks", "3", "--hang-after", "never"], &["train.py"]);
+    let log = fs::File::create(launch.world.path("said")).unwrap();
+    let mut child = command.stdout(log).stderr(Stdio::null()).spawn().unwrap();
+    let said =
+        || fs::read_to_string(launch.world.path("said")).unwrap().matches("begin").count() == 3;
+    soon("all ranks run", Duration::from_secs(60), said);
+    let containers = fs::read_dir(launch.world.path("store/containers")).unwrap().flatten();
+    let id = containers.map(|entry| entry.file_name().into_string().unwrap()).next().unwrap();
+    let (code, out, err) = launch.world.says(&["hang", &id]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("rank 1 is not where the others are"), "{out}");
+    let (code, _, err) = launch.world.says(&["hang", "nobody"]);
+    assert!(code == 2 && err.contains("no container is called so"), "{code} {err}");
+}
+
 /// poll(2) ends early at any signal that its thread takes, and C libraries call that an error.
 #[test]
 fn a_look_disturbs_no_system_call() {
@@ -106,6 +131,71 @@ fn what_is_slow_does_not_hang() {
     );
     // Two looks may find it in the same line; it must never be called a rank that the others wait for.
     let (_, _, err) = launch.says(&["--ranks", "1", "--hang-after", "1s", "--on-hang", "continue"]);
+    assert!(!err.contains("not where the others are"), "{err}");
+}
+
+/// A rank that answers for NCCL at a port of the test's own, `counts` being what it says the n-th time it is asked.
+fn nccl(counts: &str, rest: &str) -> String {
+    format!(
+        "import json, os, socket, threading, time\nimport torch.distributed\n\n\
+         def counts(n):\n    return {counts}\n\n\
+         def answer():\n    for n in range(1000):\n        peer = server.accept()[0]\n        said = peer.makefile('rw')\n\
+         \x20       said.readline(); said.write('SERVER PROTOCOL 2\\n'); said.flush()\n\
+         \x20       for _ in range(2):\n            said.readline(); said.write('OK\\n'); said.flush()\n        said.readline()\n\
+         \x20       ranks = [{{'rank': rank, 'collective_counts': {{'AllReduce': count}}}} for rank, count in enumerate(counts(n))]\n\
+         \x20       said.write(json.dumps({{'communicators': [{{'size': 2, 'ranks': ranks}}]}})); said.flush()\n\
+         \x20       said.close(); peer.close()\n\n\
+         if os.environ['RANK'] == '0':\n\
+         \x20   server = socket.create_server(('127.0.0.1', int(os.environ['NCCL_RAS_ADDR'].split(':')[1])))\n\
+         \x20   threading.Thread(target=answer, daemon=True).start()\nprint('begin')\n{rest}"
+    )
+}
+
+/// A variable with a port that nobody else has.
+fn ras_address() -> String {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("NCCL_RAS_ADDR=127.0.0.1:{}", taken.local_addr().unwrap().port())
+}
+
+/// All sleep in one place whenever one looks, and NCCL counts on: ranks of a slow job are not to be ended.
+#[test]
+fn what_nccl_counts_on_is_not_called_a_hang() {
+    let launch = Launch::new();
+    launch.program(&nccl("[6 + n, 6 + n]", "time.sleep(600)\n"));
+    let address = ras_address();
+    let (code, _, err) =
+        launch.says(&["--ranks", "2", "--hang-after", "1s", "--time-limit", "20s", "-e", &address]);
+    assert_eq!(code, 124, "{err}");
+    assert!(err.contains("They do not hang: NCCL has counted 2 more collectives"), "{err}");
+}
+
+/// Stacks say that all wait in one place; NCCL knows who has not come to the sixth.
+#[test]
+fn the_rank_that_nccl_has_counted_less_of_is_named() {
+    let launch = Launch::new();
+    launch.program(&nccl("[6, 5]", "torch.distributed.all_reduce()\n"));
+    let address = ras_address();
+    let (code, _, err) =
+        launch.says(&["--ranks", "2", "--hang-after", "1s", "--time-limit", "40s", "-e", &address]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("rank 1 is not where the others are"), "{err}");
+    assert!(err.contains("NCCL has counted AllReduce differently: rank 0: 6, rank 1: 5"), "{err}");
+    assert!(err.contains("the ranks hung, and were ended"), "{err}");
+}
+
+/// Steps that are in one line for most of their time: looks that meet that line twice are no proof.
+#[test]
+fn what_goes_on_slowly_is_not_called_a_hang() {
+    let launch = Launch::new();
+    launch.program(
+        "import os, time\nimport torch.distributed\n\ndef load():\n    time.sleep(1)\n\ndef work():\n    time.sleep(0.3)\n\n\
+         print('begin')\nif os.environ['RANK'] == '1':\n    while True:\n        load()\n        work()\n\
+         torch.distributed.all_reduce()\n",
+    );
+    let (code, _, err) =
+        launch.says(&["--ranks", "2", "--hang-after", "1s", "--time-limit", "20s"]);
+    assert_eq!(code, 124, "{err}");
+    assert!(err.contains("They do not hang: rank 1 moved"), "{err}");
     assert!(!err.contains("not where the others are"), "{err}");
 }
 
