@@ -86,6 +86,8 @@ pub struct HostGpu {
 
 /// The most questions put to the resolver for one lock.
 const MOST_QUESTIONS: usize = 40;
+/// How many further Pythons are tried where packages of a set can't be installed together.
+const MOST_PYTHONS_BESIDE: usize = 4;
 
 /// Works out what a specification is, exactly, and changes as little as it can of the lock that is there.
 ///
@@ -126,32 +128,27 @@ fn packages(
         let request = keep::debian_request(spec, base, request.machine, torch);
         keep::prefetch_debs(&request, previous.kept(), index);
     }
-    let mut resolution = Resolution {
-        spec,
-        request,
-        previous,
-        index,
-        explanation,
-        questions: 0,
-        no_pip: false,
-        moved: None,
-        from_source: FromSource::default(),
-        held_back: Vec::new(),
-        alone: BTreeMap::new(),
-        lacks: Vec::new(),
-        beyond_torch: Vec::new(),
-        debs: BTreeMap::new(),
-        listed: BTreeMap::new(),
-        libraries: BTreeMap::new(),
-        uploaded: BTreeMap::new(),
-        old_numpys: Vec::new(),
-        unread_numpy: Vec::new(),
-        instead: None,
-        held: Vec::new(),
-        trying: false,
-    };
-    let chosen = resolution.choose_and_build().map_err(|error| blame::with_line(spec, error))?;
-    resolution.finish(chosen)
+    let mut refused = None;
+    for _ in 0..=MOST_PYTHONS_BESIDE {
+        let first = request.bases.first().copied();
+        let mut resolution =
+            Resolution::new(spec, request.clone(), previous, &mut *index, explanation.clone());
+        let chosen = match resolution.choose_and_build() {
+            Ok(chosen) => chosen,
+            Err(error) => return Err(refused.unwrap_or_else(|| blame::with_line(spec, error))),
+        };
+        let base = chosen.base;
+        match resolution.finish(chosen) {
+            // Where it had to be another Python at all, one more may have releases that go together.
+            Err(error @ Error::Overlap { .. }) if Some(base) != first => {
+                refused.get_or_insert(error);
+                request.bases.retain(|other| *other != base);
+            }
+            Err(error) => return Err(refused.unwrap_or(error)),
+            Ok(done) => return Ok(done),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::Resolver { words: "no Python is left".into() }))
 }
 
 /// A resolved set on its way into a lock.
@@ -209,6 +206,41 @@ struct Resolution<'a> {
     held: Vec<String>,
     /// Whether sets are only tried, and none of them is taken as it is: which NumPy their modules are for can wait.
     trying: bool,
+}
+
+impl<'a> Resolution<'a> {
+    fn new(
+        spec: &'a Spec,
+        request: Request,
+        previous: Previous<'a>,
+        index: &'a mut dyn Index,
+        explanation: Explanation,
+    ) -> Self {
+        Self {
+            spec,
+            request,
+            previous,
+            index,
+            explanation,
+            questions: 0,
+            no_pip: false,
+            moved: None,
+            from_source: FromSource::default(),
+            held_back: Vec::new(),
+            alone: BTreeMap::new(),
+            lacks: Vec::new(),
+            beyond_torch: Vec::new(),
+            debs: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            libraries: BTreeMap::new(),
+            uploaded: BTreeMap::new(),
+            old_numpys: Vec::new(),
+            unread_numpy: Vec::new(),
+            instead: None,
+            held: Vec::new(),
+            trying: false,
+        }
+    }
 }
 
 impl Resolution<'_> {

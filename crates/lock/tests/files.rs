@@ -496,7 +496,7 @@ fn libraries_of_two_cudas_are_told_apart() {
     expect![[r#"
         tensorflow needs libraries of CUDA 12, torch those of CUDA 13
         nvidia-cudnn-cu12 (needed by tensorflow) and nvidia-cudnn-cu13 9.26.0.51 (needed by torch) both own nvidia: nvidia/cudnn/lib/libcudnn.so.9 and 7 more files differ
-        `cuda = "12"` under [environment] takes a torch for the CUDA of tensorflow; or name a release of tensorflow for the CUDA of torch, or one without its own CUDA libraries"#]]
+        nothing that you ask for needs torch: `torch = false` under [environment] leaves it out; or `cuda = "12"` under [environment] takes a torch for the CUDA of tensorflow; or name a release of tensorflow for the CUDA of torch, or one without its own CUDA libraries"#]]
     .assert_eq(&format!("{error}\n{}", error.hint().unwrap_or_default()));
 }
 

@@ -4,7 +4,7 @@ mod world;
 
 use expect_test::{Expect, expect};
 use sconce_lock::{
-    Error, Explanation, Host, Lock, Native, Previous, Spec, Upgrade, changes, resolve,
+    Error, Explanation, Host, Lock, Native, Overlap, Previous, Spec, Upgrade, changes, resolve,
 };
 use world::World;
 
@@ -189,6 +189,30 @@ fn another_python_before_an_older_torch_where_one_does_not_fit() {
     assert_eq!(explanation.notes.iter().find(untrue), None);
 }
 
+/// So are packages that can't be installed together.
+#[test]
+fn another_python_where_two_packages_own_the_same_files() {
+    let overlap = |package: &str| Overlap {
+        packages: ["nvidia-nccl-cu12".into(), package.into()],
+        path: "nvidia/nccl/include/nccl.h".into(),
+        more: 49,
+    };
+    let mut world = World {
+        unmet: vec![("numpy<2", "3.13", "numpy<2 has no wheels with a matching Python ABI tag")],
+        brings_on: [(("x", "3.11"), ("nvidia-nccl-cu12", "2.32.3"))].into(),
+        overlaps: vec![overlap("nvidia-nccl-cu13")],
+        ..World::default()
+    };
+    let spec = "[environment]\ngpus = ['h100']\nrequirements = ['numpy<2', 'x']\n";
+    let (now, _) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_ne!(now.facts.python, "3.11");
+    assert_eq!(now.facts.torch.unwrap().version, "2.15.0");
+    let pinned = spec.replace("[environment]", "[environment]\npython = '3.11'");
+    let spec = Spec::parse(&pinned).unwrap();
+    let error = resolve(&spec, &host(), Previous::NONE, &mut world).unwrap_err();
+    assert!(matches!(error, Error::Overlap { .. }), "{error}");
+}
+
 fn relics(spec: &str, world: &mut World, expected: Expect) {
     let spec = Spec::parse(spec).unwrap();
     let error = resolve(&spec, &host(), Previous::NONE, world).unwrap_err();
@@ -255,11 +279,14 @@ fn no_relic_that_another_package_needs() {
     relics(
         "[environment]\nrequirements = ['verl']",
         &mut world,
-        expect![[""]],
+        expect![[r#"
+        no release that fits can be meant:
+          hydra-core 0.11.3: its newest release, 1.3.8, needs antlr4-python3-runtime, which is there as source only
+        name the version that you want (`name==1.2`), or have it built where you trust its code: `from-source = ["antlr4-python3-runtime"]` under [environment]"#]],
     );
 }
 
-const ANTLR: &str = "Because antlr4-python3-runtime==4.9.3 has no wheels and you require hydra-core==1.3.8, we can conclude that your requirements are unsatisfiable.";
+const ANTLR: &str = "Because antlr4-python3-runtime==4.9.3 has no wheels, your requirements are unsatisfiable.\n\nhint: Wheels are required for `antlr4-python3-runtime` because building from source is disabled for all packages";
 
 /// A newest release that only another Python has is taken there.
 #[test]

@@ -204,6 +204,19 @@ pub struct Event {
     pub line: String,
 }
 
+/// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
+pub const SAME_MS: u64 = 5_000;
+
+impl Event {
+    /// Whether both tell of one error: NVML's event has no line, the kernel's has one. Of two from one source the second is
+    /// another error.
+    pub fn is_other_report_of(&self, other: &Self) -> bool {
+        self.line.is_empty() != other.line.is_empty()
+            && (self.kind, self.code, &self.uuid) == (other.kind, other.code, &other.uuid)
+            && self.at_ms.abs_diff(other.at_ms) <= SAME_MS
+    }
+}
+
 /// Kinds of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sconce_facts::Action;
 use sconce_gpu::nvml::events::Events;
 use sconce_gpu::nvml::session::Session;
 use sconce_gpu::nvml::{self, Fabric};
@@ -20,7 +21,7 @@ use crate::kernel::KernelLog;
 use crate::owner::{OwnContainer, Owners};
 use crate::pods::{Places, Pods};
 use crate::ports::{INFINIBAND, Ports};
-use crate::sample::{Event, EventKind, Gpu, Process, Sample, UNKNOWN};
+use crate::sample::{Event, EventKind, Gpu, Process, SAME_MS, Sample, UNKNOWN};
 use crate::worker::{Found, Look, Worker};
 
 /// How long the first answers may take.
@@ -35,8 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(10);
 /// How often our own containers are looked for.
 const OWN: Duration = Duration::from_secs(5);
-/// Two reports of one error are one within this time: the kernel's line comes beside NVML's event.
-const SAME_MS: u64 = 5_000;
+/// How long NVML's report of an error waits for the kernel's line where that says how bad it is.
+const FOR_LINE: Duration = Duration::from_millis(800);
 /// The inode of the first namespace of process ids (include/linux/proc_ns.h, PROC_PID_INIT_INO).
 const FIRST_PIDS: &str = "pid:[4026531836]";
 
@@ -164,6 +165,8 @@ struct Machine {
     reported: Vec<Event>,
     /// What was told of between samples, for the next one.
     told: Vec<Event>,
+    /// What NVML reported and the kernel's line has not come of.
+    waiting: Vec<Event>,
 }
 
 /// Errors that NVML reported and no sample has yet: the session's number of the GPU, the error's.
@@ -286,7 +289,18 @@ impl Machine {
     /// What happened since it was asked last: each error once, with its GPU.
     fn news(&mut self) -> Vec<Event> {
         let mut events = self.events();
-        events.extend(self.log.as_mut().map(|log| log.news(now_ms())).unwrap_or_default());
+        if let Some(log) = &mut self.log {
+            events.extend(log.news(now_ms()));
+            let waits = |event: &Event| {
+                let row = event.code.and_then(sconce_facts::xid).map(|row| row.action);
+                event.kind == EventKind::Xid
+                    && event.line.is_empty()
+                    && matches!(row, Some(Action::ByLine | Action::ByLink))
+                    && now_ms().abs_diff(event.at_ms) < FOR_LINE.as_millis() as u64
+            };
+            let (waiting, ready) = events.into_iter().partition(waits);
+            (self.waiting, events) = (waiting, ready);
+        }
         let mut events = self.once(events);
         // The kernel's log is the whole machine's: in a container, errors of GPUs that it was not given are others'.
         events.retain(|event| {
@@ -297,7 +311,8 @@ impl Machine {
 
     /// The errors that NVML reported.
     fn events(&mut self) -> Vec<Event> {
-        let Some(open) = &self.open else { return Vec::new() };
+        let mut all = std::mem::take(&mut self.waiting);
+        let Some(open) = &self.open else { return all };
         let mut pending = open.events.lock().unwrap_or_else(PoisonError::into_inner);
         let events = pending.drain(..).map(|(handle, code)| {
             let of = |(known, _): &&(usize, String)| *known == handle;
@@ -310,7 +325,8 @@ impl Machine {
                 ..Event::default()
             }
         });
-        events.collect()
+        all.extend(events);
+        all
     }
 
     fn sample(&mut self, at_ms: u64, owners: &mut Owners) -> Sample {
@@ -364,15 +380,20 @@ impl Machine {
                     event.bus_id.clone_from(&gpu.bus_id);
                 }
             }
-            let again = |old: &&mut Event| {
-                // Of two from one source the second is another error; the kernel's has a line.
-                old.line.is_empty() != event.line.is_empty()
-                    && (old.kind, old.code, &old.uuid) == (event.kind, event.code, &event.uuid)
-                    && event.at_ms.abs_diff(old.at_ms) <= SAME_MS
-            };
-            if self.reported.iter_mut().find(again).is_none() {
-                self.reported.push(event.clone());
-                news.push(event);
+            let known = self.reported.iter_mut().find(|old| event.is_other_report_of(old));
+            match known {
+                // The line has said it all.
+                Some(_) if event.line.is_empty() => {}
+                Some(known) => {
+                    known.clone_from(&event);
+                    // Of both in one go the line alone is told of.
+                    news.retain(|other: &Event| !event.is_other_report_of(other));
+                    news.push(event);
+                }
+                None => {
+                    self.reported.push(event.clone());
+                    news.push(event);
+                }
             }
         }
         let newest = self.reported.iter().map(|event| event.at_ms).max().unwrap_or(0);

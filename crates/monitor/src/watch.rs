@@ -106,6 +106,8 @@ pub struct Watch {
     last_ms: u64,
 }
 
+/// Seconds before the newest sample, over which another report of an error is looked for.
+const LATELY: u64 = 10;
 /// The most things that are tracked.
 const MOST: usize = 4096;
 
@@ -193,8 +195,12 @@ impl Watch {
     }
 
     fn count(&mut self, events: &[Event]) {
-        for event in events.iter().filter(|event| event.kind == EventKind::Xid) {
-            let Some(code) = event.code else { continue };
+        for (at, event) in events.iter().enumerate() {
+            let Some(code) = event.code.filter(|_| event.kind == EventKind::Xid) else { continue };
+            let before = self.window.events(LATELY).chain(&events[..at]);
+            if before.into_iter().any(|other| event.is_other_report_of(other)) {
+                continue;
+            }
             self.last_xid.retain(|(uuid, _)| *uuid != event.uuid);
             self.last_xid.push((event.uuid.clone(), code));
             let room = self.xids.len() < MOST;

@@ -38,7 +38,9 @@ pub struct Window {
     answered: Option<Arc<Sample>>,
     /// GPUs that were listed once, and are not.
     gone: Vec<Gpu>,
-    /// GPUs by their UUID and ports by their name that had a link, and how many at most.
+    /// Ports that had a link, by their names.
+    linked_ports: BTreeMap<String, Port>,
+    /// GPUs by their UUID that had a link, and how many at most.
     linked: BTreeMap<String, f64>,
     pace: Pace,
     /// When samples began to come without a gap.
@@ -131,11 +133,15 @@ impl Window {
         }
         let up = |gpu: &Gpu| gpu.values.get(Metric::NvlinksUp).filter(|up| *up > 0.0);
         let gpus = sample.gpus.iter().filter_map(|gpu| Some((gpu.uuid.clone(), up(gpu)?)));
-        let ports = sample.ports.iter().filter(|port| port.is_active());
-        for (name, up) in gpus.chain(ports.map(|port| (name_of(port), 1.0))) {
-            if self.linked.len() < MOST_LINKED || self.linked.contains_key(&name) {
-                let most = self.linked.entry(name).or_default();
+        for (uuid, up) in gpus {
+            if self.linked.len() < MOST_LINKED || self.linked.contains_key(&uuid) {
+                let most = self.linked.entry(uuid).or_default();
                 *most = most.max(up);
+            }
+        }
+        for port in sample.ports.iter().filter(|port| port.is_active()) {
+            if self.linked_ports.len() < MOST_LINKED {
+                self.linked_ports.entry(name_of(port)).or_insert_with(|| port.clone());
             }
         }
         self.events.extend(sample.events.iter().cloned());
@@ -182,7 +188,7 @@ impl Window {
 
     /// Whether this port was active since samples are taken.
     pub fn was_active(&self, port: &Port) -> bool {
-        self.linked.contains_key(&name_of(port))
+        self.linked_ports.contains_key(&name_of(port))
     }
 
     /// The newest sample.
@@ -203,6 +209,13 @@ impl Window {
     /// GPUs that an earlier sample has, and the newest has not.
     pub fn gone(&self) -> &[Gpu] {
         &self.gone
+    }
+
+    /// Ports that were active and that the newest sample does not have.
+    pub fn lost_ports(&self) -> impl Iterator<Item = &Port> {
+        let there: Vec<String> = self.ports().iter().map(name_of).collect();
+        let lost = self.linked_ports.iter().filter(move |(name, _)| !there.contains(name));
+        lost.map(|(_, port)| port)
     }
 
     /// The ports of the newest sample.

@@ -344,6 +344,82 @@ fn a_switchs_fatal_error_is_not_dealt_with() {
     assert!(how == "critical" && !action.contains("the guide says"), "{how}: {action}");
 }
 
+/// A fatal one is told of at once, whatever came before it with the same number.
+#[test]
+fn a_fatal_error_of_a_switch_after_one_that_was_not() {
+    let event = |at_ms: u64, how: &str| Event {
+        at_ms,
+        kind: EventKind::Sxid,
+        bus_id: "0000:c1:00".to_owned(),
+        code: Some(12028),
+        line: format!("nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, {how}, Link 30 egress"),
+        ..Event::default()
+    };
+    for (first, second) in [(START, START + 50_000), (START, START)] {
+        let mut watch = Watch::new(None);
+        let mut told = Vec::new();
+        for at in (0..60).map(|n| START + n * 1000) {
+            let all = [event(first, "Non-fatal"), event(second, "Fatal")];
+            let events = all.into_iter().filter(|event| event.at_ms == at).collect();
+            told.extend(watch.push(Arc::new(Sample { at_ms: at, events, ..Sample::default() })));
+        }
+        let last = told.last().unwrap();
+        let Change::Begins(found) = last else { panic!("{last:?}") };
+        assert_eq!(found.severity.word(), "critical", "{told:?}");
+        assert!(found.action.contains("reset all of them"), "{}", found.action);
+    }
+}
+
+/// NVML's event and the kernel's line are one error, and the line says more.
+#[test]
+fn an_error_that_both_nvml_and_the_kernel_tell_of() {
+    let event = |at_ms: u64, code: u32, line: &str| Event {
+        at_ms,
+        uuid: "u".to_owned(),
+        code: Some(code),
+        line: line.to_owned(),
+        ..Event::default()
+    };
+    let fatal = "NVRM: Xid (PCI:0000:18:00): 149, NETIR_LINK_EVT  Fatal   XC0 i0 Link 00 (0x000000d7 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000)";
+    let none = "NVRM: Xid (PCI:0000:18:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)";
+    for (code, line, how) in [(149, fatal, "critical"), (154, none, "note")] {
+        for (of_nvml, of_kernel) in [(0, 1500), (1500, 0), (0, 0)] {
+            let mut watch = Watch::new(None);
+            for at in (0..5).map(|n| START + n * 1000) {
+                let all = [event(START + of_nvml, code, ""), event(START + of_kernel, code, line)];
+                let due = |event: &Event| event.at_ms <= at && event.at_ms + 1000 > at;
+                let events = all.into_iter().filter(due).collect();
+                drop(watch.push(Arc::new(Sample { at_ms: at, events, ..Sample::default() })));
+            }
+            let found = watch.findings();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].severity.word(), how, "{found:?}");
+            assert!(!found[0].evidence.contains("times"), "{}", found[0].evidence);
+            assert_eq!(watch.xids(), [("u".to_owned(), code, 1)]);
+        }
+    }
+}
+
+/// A port that is gone with its adapter.
+#[test]
+fn a_port_that_is_not_there_any_more() {
+    let port = Port {
+        device: "mlx5_0".to_owned(),
+        port: 1,
+        state: "ACTIVE".to_owned(),
+        ..Port::default()
+    };
+    let mut watch = Watch::new(None);
+    for at in 0..60 {
+        let ports = if at < 10 { vec![port.clone()] } else { Vec::new() };
+        let sample = Sample { at_ms: START + at * 1000, ports, ..Sample::default() };
+        drop(watch.push(Arc::new(sample)));
+    }
+    let found = watch.findings();
+    assert_eq!(found[0].rule, "infiniband-down");
+    assert!(found[0].evidence.contains("is not there any more"), "{}", found[0].evidence);
+}
+
 /// An adapter that does not count how often its link went down: that the port was active is enough.
 #[test]
 fn a_port_without_a_count_goes_down() {

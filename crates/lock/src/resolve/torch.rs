@@ -132,17 +132,21 @@ impl Resolution<'_> {
             let group = self.group(left.next(), head);
             let mut relics = Vec::new();
             let mut said = Vec::new();
-            let mut unfit_elsewhere = false;
+            let first = misfit.is_none();
+            // The torch that one Python's packages do not fit: the next Pythons are asked for no other.
+            let mut unfit: Option<String> = None;
             // An older torch only after the same one on another Python.
-            for group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
-                if left.is_closed(&group) {
+            for mut group in [group.clone()].into_iter().chain(self.elsewhere(&group)) {
+                group
+                    .retain(|one| unfit.as_ref().is_none_or(|unfit| one.release.version == *unfit));
+                if group.is_empty() || left.is_closed(&group) {
                     continue;
                 }
                 // One that is not Debian's only where a Python is what the requirements lack, or may have another
                 // release of what does not fit.
                 if let Some(base) = group.first().map(|candidate| candidate.base)
                     && (base != head.base && base.standalone.is_some())
-                    && !unfit_elsewhere
+                    && unfit.is_none()
                     && !self.may_help(base, &said)
                 {
                     continue;
@@ -184,6 +188,8 @@ impl Resolution<'_> {
                         self.tell(&group, &why.join("; "), &mut told);
                         relics = if relics.is_empty() { why } else { relics };
                     }
+                    // One Python after the other of the newest torch: what did not fit on the first decides which torch is next.
+                    Try::Misfit(_) if unfit.is_some() => {}
                     Try::Misfit(Misfit { set, message, beside, error }) => {
                         let version = set.candidate.release.version.clone();
                         if misfit.is_none() {
@@ -211,15 +217,15 @@ impl Resolution<'_> {
                         }
                         let base = set.candidate.base;
                         misfit.get_or_insert((error, set));
-                        if base == head.base {
+                        if base == head.base || !first {
                             continue 'groups;
                         }
                         // The next Python may have another release of what does not fit on this one.
-                        unfit_elsewhere = true;
+                        unfit = Some(version);
                     }
                 }
             }
-            if unfit_elsewhere {
+            if unfit.is_some() {
                 continue;
             }
             // No torch makes a wheel of what is there as source only.

@@ -39,6 +39,8 @@ pub struct World {
     pub with_extra: Vec<(&'static str, &'static str, &'static str)>,
     /// What a package brings without that anybody names it.
     pub brings: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
+    /// The same on one Python.
+    pub brings_on: BTreeMap<(&'static str, &'static str), (&'static str, &'static str)>,
     /// All files of a package: name and day.
     pub files: BTreeMap<&'static str, Vec<(&'static str, &'static str)>>,
     /// What the wheel of a package is built for; its file is then one for a platform.
@@ -176,7 +178,10 @@ impl World {
             }
         }
         let brought = set.iter().filter_map(|(name, _)| self.brings.get(name.as_str()));
-        let brought: Vec<_> = brought.flatten().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        let python = request.base.python.as_str();
+        let here = set.iter().filter_map(|(name, _)| self.brings_on.get(&(name.as_str(), python)));
+        let brought = brought.flatten().chain(here);
+        let brought: Vec<_> = brought.map(|(n, v)| ((*n).into(), (*v).into())).collect();
         set.extend(brought);
         // torch may be asked for twice: by the user, and by a lock's own candidate.
         let mut seen = std::collections::BTreeSet::new();
@@ -357,7 +362,13 @@ impl Index for World {
         let preferred = |overlap: &&Overlap| {
             !overlap.packages.iter().any(|name| question.prefer.contains(name))
         };
-        let found = self.overlaps.iter().filter(preferred).cloned().collect();
+        // What one Python alone brings must be there; other tests name packages of no set.
+        let there = |overlap: &&Overlap| {
+            let brought = |name: &String| self.brings_on.values().any(|(own, _)| own == name);
+            let has = |name: &String| question.wheels.iter().any(|wheel| wheel.name == *name);
+            overlap.packages.iter().all(|name| !brought(name) || has(name))
+        };
+        let found = self.overlaps.iter().filter(preferred).filter(there).cloned().collect();
         let texts = |texts: &Vec<&str>| texts.iter().map(|text| (*text).to_owned()).collect();
         let requires =
             self.requires.iter().map(|(name, lines)| ((*name).to_owned(), texts(lines))).collect();

@@ -31,7 +31,9 @@ fn check(window: &Window) -> Vec<Seen> {
         // Where processes are not seen it is the memory alone that tells.
         let somebody = !sees || gpu.processes.as_ref().is_none_or(|all| !all.is_empty());
         let idle = recent.most(Metric::Utilization)? == 0.0
-            && recent.most(Metric::Graphics).is_none_or(|busy| busy < 0.01);
+            && [Metric::Graphics, Metric::Encoder, Metric::Decoder]
+                .iter()
+                .all(|engine| recent.most(*engine).is_none_or(|busy| busy < 0.01));
         // A GPU of a pod is nobody else's, also where no process of it has come yet.
         let pods = gpu.holders.iter().filter_map(Workload::pod_name).collect::<BTreeSet<_>>();
         let pods: Vec<String> = pods.into_iter().take(8).collect();

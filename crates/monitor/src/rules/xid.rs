@@ -1,9 +1,11 @@
 //! Errors that the driver reports.
 
+use std::collections::BTreeMap;
+
 use sconce_facts::Action;
 
 use super::{Rule, seconds};
-use crate::sample::{Event, EventKind};
+use crate::sample::{Event, EventKind, SAME_MS};
 use crate::watch::{Seen, Severity};
 use crate::window::Window;
 
@@ -36,32 +38,50 @@ fn action_of(event: &Event) -> Action {
     if disputed && severity(action) == Severity::Critical { Action::CheckLink } else { action }
 }
 
+/// Errors, those that NVML's event and the kernel's line both tell of as their line alone: it says more.
+fn told_once<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<&'a Event> {
+    let all: Vec<&Event> = events.filter(|event| event.kind == EventKind::Xid).collect();
+    let mut lines: BTreeMap<(&str, Option<u32>), Vec<u64>> = BTreeMap::new();
+    for event in all.iter().filter(|event| !event.line.is_empty()) {
+        lines.entry((&event.uuid, event.code)).or_default().push(event.at_ms);
+    }
+    lines.values_mut().for_each(|times| times.sort_unstable());
+    let has_line = |event: &&Event| {
+        let times = lines.get(&(event.uuid.as_str(), event.code));
+        let from = event.at_ms.saturating_sub(SAME_MS);
+        let next = times.and_then(|times| times.get(times.partition_point(|at| *at < from)));
+        event.line.is_empty() && next.is_some_and(|at| at.abs_diff(event.at_ms) <= SAME_MS)
+    };
+    all.iter().copied().filter(|event| !has_line(event)).collect()
+}
+
 fn check(window: &Window) -> Vec<Seen> {
     let mut all: Vec<Seen> = Vec::new();
-    for first in window.events(TOLD).filter(|event| event.kind == EventKind::Xid) {
+    let events = told_once(window.events(DAY));
+    let since = window.now().map_or(0, |now| now.at_ms).saturating_sub(TOLD * 1000);
+    let lately = || events.iter().copied().filter(|event| event.at_ms >= since);
+    for first in lately() {
         let key = first.code.map_or("unknown".to_owned(), |code| code.to_string());
         if all.iter().any(|seen| seen.uuid == first.uuid && seen.key == key) {
             continue;
         }
-        let same = |other: &&Event| {
-            other.kind == EventKind::Xid && other.uuid == first.uuid && other.code == first.code
-        };
+        let same = |other: &&Event| other.uuid == first.uuid && other.code == first.code;
         // A recovery that is asked for takes the place of the one before; of other errors the worst counts.
         let asks =
             first.code.and_then(sconce_facts::xid).map(|row| row.action) == Some(Action::ByLine);
-        let known = window.events(TOLD).filter(same);
+        let mut known = lately().filter(same);
         let event = match asks {
-            true => known.last(),
+            true => known.next_back(),
             false => known.max_by_key(|event| severity(action_of(event))),
         };
         let event = event.unwrap_or(first);
         let row = event.code.and_then(sconce_facts::xid);
         let what = row.map_or("an error that the catalogue does not list", |row| &row.what);
         let action = action_of(event);
-        let count = window.events(TOLD).filter(same).count();
+        let count = lately().filter(same).count();
         let mut bursts = 0;
         let mut last = None;
-        for other in window.events(DAY).filter(same) {
+        for other in events.iter().copied().filter(|other| same(other)) {
             bursts +=
                 usize::from(last.is_none_or(|last| other.at_ms.saturating_sub(last) > BURST_MS));
             last = Some(other.at_ms);
