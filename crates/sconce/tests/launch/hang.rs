@@ -197,7 +197,8 @@ fn what_goes_on_slowly_is_not_called_a_hang() {
         torch.distributed.all_reduce()\n";
     let job = Job::start(&world, slow, (2, 2), &[], &[]);
     let (code, out, err) = world.says(&["hang", &job.pid()]);
-    assert!(code == 0 && out.contains("They do not hang: rank 1 moved"), "{code} {out}{err}");
+    // The other may come to where it waits only now.
+    assert!(code == 0 && out.contains("They do not hang: rank"), "{code} {out}{err}");
     drop(job);
     // All ranks sleep in one place whenever one looks, and NCCL counts on.
     let counts = "import os, threading, time\n\
