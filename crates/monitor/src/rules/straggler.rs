@@ -12,7 +12,7 @@ use crate::window::{Recent, Window};
 pub const RULE: Rule = Rule {
     id: "straggler",
     title: "The other GPUs of its job wait for one",
-    why: "GPUs of one job that step together are as fast as the slowest. Those that wait spin in NCCL, which counts as busy; the one they wait for computes all the time, or waits for its program, or runs at a lower clock. A job is a container, a job of Slurm, or the processes of one parent; those that split a model by layers are uneven on purpose. Needs GPM (Hopper and later)",
+    why: "GPUs of one job that step together are as fast as the slowest. Those that wait spin in NCCL, which counts as busy; the one they wait for computes all the time, or waits for its program, or runs at a lower clock. A job is a container, a job of Slurm, or the processes of one parent; those that split a model by layers are uneven on purpose, and who has computed more than it does not wait for it. Needs GPM (Hopper and later)",
     action: "compare what its rank does with the others (batch size, length of sequences, data loading, checkpoints); `sconce bench --only bf16` says whether the GPU itself is slower than its siblings",
     source: STEPS,
     severity: Severity::Note,
@@ -44,16 +44,28 @@ fn check(window: &Window) -> Vec<Seen> {
     found
 }
 
+/// Where GPUs step together, those that wait have done no more than the one they wait for; who has done more works at
+/// something else.
+const ELSE: f64 = 0.02;
+
 fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
     let values = |metric: Metric| -> Option<Vec<f64>> {
         job.iter().map(|(_, recent)| recent.mean(metric)).collect()
     };
     let others = job.len() - 1;
+    let waited_for = |at: usize| {
+        let work = [Metric::Tensor, Metric::Fp32, Metric::Dram].into_iter().filter_map(&values);
+        work.into_iter().all(|work| {
+            let both = work.get(at).zip(median_without(&work, at));
+            both.is_none_or(|(mine, others)| others <= mine * MORE + ELSE)
+        })
+    };
     let busy = values(Metric::Graphics)?;
     // One waits for its program, and the others, who spin, for it.
     if let Some(at) = least(&busy)
         && busy.get(at).is_some_and(|least| (WORK..0.75).contains(least))
         && busy.iter().enumerate().all(|(index, busy)| index == at || *busy > 0.95)
+        && waited_for(at)
     {
         let evidence =
             format!("busy {}, the other {others} of its job always", percent(*busy.get(at)?));
@@ -73,7 +85,7 @@ fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
         }
         // Several that compute so much are a part of the job with other work.
         let alone = work.iter().filter(|work| **work * MORE > mine).count() == 1;
-        if mine > median * MORE && alone {
+        if mine > median * MORE && alone && waited_for(at) {
             let evidence = format!(
                 "{name} {}, the other {others} of its job {}",
                 percent(mine),
@@ -86,7 +98,7 @@ fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
     let clocks = values(Metric::SmClock)?;
     let at = least(&clocks)?;
     let (mine, median) = (*clocks.get(at)?, median_without(&clocks, at)?);
-    (mine < median * CLOCK).then(|| {
+    (mine < median * CLOCK && waited_for(at)).then(|| {
         let evidence =
             format!("{:.0} MHz, the other {others} of its job {:.0} MHz", mine / 1e6, median / 1e6);
         Some(seen(job.get(at)?.0, evidence))
