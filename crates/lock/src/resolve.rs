@@ -128,8 +128,8 @@ fn packages(
         let request = keep::debian_request(spec, base, request.machine, torch);
         keep::prefetch_debs(&request, previous.kept(), index);
     }
-    let mut refused = None;
-    for _ in 0..=MOST_PYTHONS_BESIDE {
+    let (mut refused, mut beside) = (None, 0);
+    loop {
         let first = request.bases.first().copied();
         let mut resolution =
             Resolution::new(spec, request.clone(), previous, &mut *index, explanation.clone());
@@ -140,15 +140,17 @@ fn packages(
         let base = chosen.base;
         match resolution.finish(chosen) {
             // Where it had to be another Python at all, one more may have releases that go together.
-            Err(error @ Error::Overlap { .. }) if Some(base) != first => {
+            Err(error @ Error::Overlap { .. })
+                if Some(base) != first && beside < MOST_PYTHONS_BESIDE =>
+            {
                 refused.get_or_insert(error);
                 request.bases.retain(|other| *other != base);
+                beside += 1;
             }
             Err(error) => return Err(refused.unwrap_or(error)),
             Ok(done) => return Ok(done),
         }
     }
-    Err(refused.unwrap_or_else(|| Error::Resolver { words: "no Python is left".into() }))
 }
 
 /// A resolved set on its way into a lock.

@@ -213,6 +213,24 @@ fn another_python_where_two_packages_own_the_same_files() {
     assert!(matches!(error, Error::Overlap { .. }), "{error}");
 }
 
+/// A package that is made to replace files of another does, unless somebody says otherwise.
+#[test]
+fn packages_made_to_replace_files_of_another() {
+    let (base, cuda) = ("nvidia-cutlass-dsl-libs-base", "nvidia-cutlass-dsl-libs-cu13");
+    let pair = Overlap { packages: [base.into(), cuda.into()], path: "a.py".into(), more: 98 };
+    let mut world = World {
+        brings: [("x", vec![(base, "4.5.2"), (cuda, "4.5.2")])].into(),
+        overlaps: vec![pair],
+        ..World::default()
+    };
+    let spec = "[environment]\nrequirements = ['x']\n";
+    let (now, _) = lock(spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.prefer, [cuda]);
+    let spec = format!("{spec}prefer = ['{base}']\n");
+    let (now, _) = lock(&spec, None, &Upgrade::Nothing, &mut world);
+    assert_eq!(now.facts.prefer, [base]);
+}
+
 fn relics(spec: &str, world: &mut World, expected: Expect) {
     let spec = Spec::parse(spec).unwrap();
     let error = resolve(&spec, &host(), Previous::NONE, world).unwrap_err();

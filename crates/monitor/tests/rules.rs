@@ -354,6 +354,12 @@ fn gpus_of_one_job() {
     say("one works, three wait", job(same, |gpu| gpu.values.set(Tensor, Some(0.1))));
     say("one waits for its program", job(|gpu| gpu.values.set(Graphics, Some(0.6)), same));
     say("one has a lower clock", job(|gpu| gpu.values.set(SmClock, Some(990e6)), same));
+    // Replicas of one server: the others compute all the time, and wait for nobody.
+    let idler: Touch = |gpu| {
+        gpu.values.set(Graphics, Some(0.28));
+        gpu.values.set(Tensor, Some(0.05));
+    };
+    say("one has less to do", job(idler, same));
     say("chips differ a little", job(|gpu| gpu.values.set(SmClock, Some(1700e6)), same));
     say(
         "another job",
@@ -380,6 +386,7 @@ fn gpus_of_one_job() {
         one works, three wait: note straggler: tensor cores 25%, the other 3 of its job 10%
         one waits for its program: note straggler: busy 60%, the other 3 of its job always
         one has a lower clock: note straggler: 990 MHz, the other 3 of its job 1980 MHz
+        one has less to do: 
         chips differ a little: 
         another job: 
         nobody knows: 

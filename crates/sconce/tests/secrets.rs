@@ -6,38 +6,17 @@ mod index_world;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use sconce_blob::Digest;
 use sconce_lock::Lock;
 use sconce_testkit::{Fault, RegistryServer, Wheel};
 
-const PYTHON: &str =
-    "/pythons/cpython-3.9.99%2B1-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz";
 const SECRETS: [&str; 3] = ["s3cr3t", "t0k3n", "V0lunteer"];
 
 /// A project without Debian packages (its Python is a build of its own) that asks for `a` of the index and for `b`
 /// at an address of its own.
 fn project(b: &Wheel) -> index_world::World {
-    let folder = tempfile::tempdir().unwrap();
-    let script = "mkdir -p python/bin python/lib/python3.9
-        echo ELF >python/bin/python3.9 && chmod 755 python/bin/python3.9
-        ln -s python3.9 python/bin/python3 && echo 'import sys' >python/lib/python3.9/os.py
-        tar --create --gzip --file x.tar.gz python";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(folder.path()).status();
-    assert!(made.unwrap().success());
-    let bytes = fs::read(folder.path().join("x.tar.gz")).unwrap();
-    let mut world = index_world::World::on("3.10", &[Wheel::new("a", "1.0").file("a.py", b"x")]);
-    world.index.server.put(PYTHON, bytes.clone());
-    let list = format!(
-        r#"{{"a": {{"name": "cpython", "arch": {{"family": "x86_64", "variant": null}}, "os": "linux", "libc": "gnu",
-        "major": 3, "minor": 9, "patch": 99, "prerelease": "", "variant": null, "build": "1",
-        "url": "{}", "sha256": "{}"}}}}"#,
-        world.index.server.url(PYTHON),
-        Digest::of(&bytes).hex()
-    );
-    world.index.server.put("/list.json", list);
-    world.env.push(("UV_PYTHON_DOWNLOADS_JSON_URL", world.index.server.url("/list.json")));
+    let world = index_world::with_python(&[Wheel::new("a", "1.0").file("a.py", b"x")]);
     world.index.server.put(&signed(b), b.build());
     world
 }

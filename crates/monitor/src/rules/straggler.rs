@@ -44,20 +44,20 @@ fn check(window: &Window) -> Vec<Seen> {
     found
 }
 
-/// Where GPUs step together, those that wait have done no more than the one they wait for; who has done more works at
-/// something else.
-const ELSE: f64 = 0.02;
+/// Those that wait have done no more than the one they wait for, up to `MORE` and as much as a GPU at rest may show.
+const SLACK: f64 = 0.02;
 
 fn of_job(job: &[(&Gpu, Recent<'_>)]) -> Option<Seen> {
     let values = |metric: Metric| -> Option<Vec<f64>> {
         job.iter().map(|(_, recent)| recent.mean(metric)).collect()
     };
     let others = job.len() - 1;
+    // Whoever has done more than it works at something else.
     let waited_for = |at: usize| {
         let work = [Metric::Tensor, Metric::Fp32, Metric::Dram].into_iter().filter_map(&values);
         work.into_iter().all(|work| {
             let both = work.get(at).zip(median_without(&work, at));
-            both.is_none_or(|(mine, others)| others <= mine * MORE + ELSE)
+            both.is_none_or(|(mine, others)| others <= mine * MORE + SLACK)
         })
     };
     let busy = values(Metric::Graphics)?;
